@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towers.errors import InputError
@@ -256,6 +256,8 @@ def test_require_columns_names_both_sides_and_a_likely_misspelling() -> None:
         assert part in message
 
 
+law = settings(deadline=None)  # other work may slow this machine down: no law depends on a clock
+
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 names = st.lists(text.filter(lambda s: s.strip() == s and s), min_size=1, max_size=4, unique=True)
 
@@ -271,6 +273,7 @@ def read_back(name: str, data: bytes) -> list[dict[str, Any]]:
         return [row for _, row in read_rows(written(Path(folder), name, data))]
 
 
+@law
 @given(tables())
 def test_csv_written_by_the_standard_library_reads_back(rows: list[dict[str, str]]) -> None:
     """Any table survives csv, whatever its fields hold."""
@@ -281,6 +284,7 @@ def test_csv_written_by_the_standard_library_reads_back(rows: list[dict[str, str
     assert read_back("t.csv", file.getvalue().encode()) == rows
 
 
+@law
 @given(tables())
 def test_json_lines_and_json_lists_read_back(rows: list[dict[str, str]]) -> None:
     """Any table survives json lines and an indented json list, escaped or not."""
@@ -291,6 +295,7 @@ def test_json_lines_and_json_lists_read_back(rows: list[dict[str, str]]) -> None
         assert read_back("t.json", listed.encode()) == rows
 
 
+@law
 @given(tables())
 def test_parquet_reads_back(rows: list[dict[str, str]]) -> None:
     """Any table survives parquet."""
@@ -299,6 +304,7 @@ def test_parquet_reads_back(rows: list[dict[str, str]]) -> None:
     assert read_back("t.parquet", file.getvalue()) == rows
 
 
+@law
 @given(
     st.lists(st.lists(text.filter(lambda s: not set(s) & set('\t\r\n"')), min_size=2, max_size=2), min_size=1)
 )
@@ -308,6 +314,7 @@ def test_plain_tsv_reads_back(rows: list[list[str]]) -> None:
     assert read_back("t.tsv", data.encode()) == [dict(zip("ab", row, strict=True)) for row in rows]
 
 
+@law
 @given(st.binary(max_size=200))
 def test_no_bytes_make_anything_but_rows_or_an_input_error(data: bytes) -> None:
     """Whatever a file holds, reading it ends in rows or in an InputError."""
