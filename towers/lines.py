@@ -68,13 +68,17 @@ def printable(text: str) -> str:
 
 def refusal(path: Path) -> BadRow:
     """For callers that accept no broken row: an InputError that names file, line, reason and content."""
-    unit = "row" if path.suffix.lower() == ".parquet" else "line"
 
     def refuse(number: int, raw: str, reason: str) -> None:
         shown = raw if len(raw) <= _SHOWN else raw[:_SHOWN] + "…"
-        raise InputError(f"{path}, {unit} {number}: {reason}. It reads: {shown!r}")
+        raise InputError(f"{row_name(path, number)}: {reason}. It reads: {shown!r}")
 
     return refuse
+
+
+def row_name(path: Path, number: int) -> str:
+    """A row as an error names it."""
+    return f"{path}, {'row' if path.suffix.lower() == '.parquet' else 'line'} {number}"
 
 
 def text_lines(path: Path, bad: BadRow) -> Iterator[tuple[int, str]]:

@@ -118,16 +118,19 @@ def ndcg(groups: ArrayLike, relevances: ArrayLike, scores: ArrayLike, k: int = 1
     Args:
         groups: (n,) query ids.
         relevances: (n,) at least 0; 0 is not relevant.
-        scores: (n,) higher is better; a relevant title that was not found can be given as -inf.
+        scores: (n,) higher is better; -inf says that the title was not found, so it has no rank.
         k: Ranks that count.
     """
     ranking = _Ranking(groups, relevances, scores)
     gains = 2.0**ranking.relevances - 1
-    discounts = np.where(ranking.ranks <= k, 1 / np.log2(1 + ranking.ranks), 0.0)
-    found = ranking.per_query(ranking.tie_means(gains) * discounts)
+    found = ranking.per_query(ranking.tie_means(gains) * _discounts(ranking.ranks, k))
     ideal_order = np.lexsort((-gains, ranking.queries))
-    ideal = ranking.per_query(gains[ideal_order] * discounts)
+    ideal = ranking.per_query(gains[ideal_order] * _discounts(ranking.places, k))
     return _mean(found[ideal > 0] / ideal[ideal > 0])
+
+
+def _discounts(ranks: Floats, k: int) -> Floats:
+    return np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0)
 
 
 def recall_at(groups: ArrayLike, relevances: ArrayLike, scores: ArrayLike, k: int) -> float:
@@ -160,7 +163,8 @@ class _Ranking:
     Attributes:
         queries: (n,) int, the query's number.
         relevances: (n,) float64; the lowest first where scores are equal.
-        ranks: (n,) int, from 1 in each query.
+        places: (n,) float64, 1, 2, … in each query.
+        ranks: (n,) float64, the places; inf for what was not found.
     """
 
     def __init__(self, groups: ArrayLike, relevances: ArrayLike, scores: ArrayLike) -> None:
@@ -173,18 +177,18 @@ class _Ranking:
         order = np.lexsort((relevances, -scores, queries))
         self.queries, self.relevances, scores = queries[order], relevances[order], scores[order]
         first = np.append(True, self.queries[1:] != self.queries[:-1])
-        self.ranks = np.arange(len(order)) - np.flatnonzero(first)[first.cumsum() - 1] + 1
+        self.places = np.arange(1.0, len(order) + 1) - np.flatnonzero(first)[first.cumsum() - 1]
+        self.ranks = np.where(np.isneginf(scores), np.inf, self.places)
         self._ties = np.append(True, (scores[1:] != scores[:-1]) | first[1:]).cumsum() - 1
 
     def tie_means(self, values: Floats) -> Floats:
         """Replace each value by the mean over the pairs of its query with the same score; (n,) to (n,)."""
-        means: Floats = np.bincount(self._ties, weights=values) / np.bincount(self._ties)
-        return means[self._ties]
+        means = np.bincount(self._ties, weights=values) / np.bincount(self._ties)
+        return np.asarray(means[self._ties], dtype=np.float64)
 
     def per_query(self, values: Floats) -> Floats:
         """Sum (n,) values to (queries,)."""
-        sums: Floats = np.bincount(self.queries, weights=values)
-        return sums
+        return np.asarray(np.bincount(self.queries, weights=values), dtype=np.float64)
 
 
 # Classes.

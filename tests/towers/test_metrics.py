@@ -189,11 +189,13 @@ def test_ties_are_averaged_in_recall_and_at_their_worst_in_mrr() -> None:
 
 
 def test_a_relevant_title_that_was_not_found_counts_as_missed() -> None:
-    """A score of -inf keeps the title in the ideal and out of the first k."""
+    """A score of -inf keeps the title in the ideal and out of the first k, however large k is."""
     groups, relevances, scores = ["q"] * 3, [0, 1, 1], [0.9, 0.8, -math.inf]
-    assert metrics.recall_at(groups, relevances, scores, 2) == pytest.approx(1 / 2)
     ideal = 1 + 1 / math.log2(3)
-    assert metrics.ndcg(groups, relevances, scores, k=2) == pytest.approx(1 / math.log2(3) / ideal)
+    for k in (2, 100):
+        assert metrics.recall_at(groups, relevances, scores, k) == pytest.approx(1 / 2)
+        assert metrics.ndcg(groups, relevances, scores, k) == pytest.approx(1 / math.log2(3) / ideal)
+    assert metrics.mrr(["q"], [1], [-math.inf]) == 0
 
 
 @law
