@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from towers import metrics
 from towers.exact import nearest
-from towers.labelled import SENTIMENTS, Pairs, Searches, Texts
+from towers.labelled import Pairs, Searches, Texts
+from towers.sentiment import LABELS
 
 K = 10  # nDCG and MRR count this many ranks, as most published results do
 CANDIDATES = 100  # titles that the scorer re-ranks for a query
@@ -263,7 +264,7 @@ def sentiment_report(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, A
         Accuracy, macro recall, macro F1, the recall of each class (nan for one that does not occur) and the
         confusion matrix, its rows the labels and its columns the predictions.
     """
-    classes = np.array(list(SENTIMENTS))
+    classes = np.array(LABELS)
     labels = np.asarray(labels)
     predictions = classes[np.argmax(probabilities, axis=1)]
     matrix = metrics.confusion(labels, predictions, classes.tolist())

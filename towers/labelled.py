@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from towers.errors import InputError
 from towers.lines import row_name
+from towers.sentiment import NAMES
 from towers.tables import read_rows, require_columns
 
-SENTIMENTS = {-1: "negative", 0: "neutral", 1: "positive"}
-_SENTIMENT_OF = {spelling: label for label, name in SENTIMENTS.items() for spelling in (f"{label}", name)}
+_SENTIMENT_OF = {spelling: label for label, name in NAMES.items() for spelling in (f"{label}", name)}
 
 
 @dataclass(frozen=True)
