@@ -1,0 +1,1 @@
+"""HTTP outside, a plain Matcher inside: the online half of dualtower. Installs and starts without torch."""

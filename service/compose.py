@@ -1,0 +1,116 @@
+"""Puts the real parts together: bundle, releases, Redis, caches."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from index.release import Release, open_release
+from service.follow import Follower
+from service.matcher import Matcher
+from service.metrics import Metrics
+from service.query_vectors import QueryVectors
+from service.redis_guard import RedisGuard
+from service.serving import InUse, Serving
+from service.settings import Settings
+from service.state import State, nothing_published
+from service.title_vectors import NoRelease, ReleaseTitles, RemoteVectors
+from service.work import Work
+from towers import Bundle
+
+
+def compose(settings: Settings, bundle: Bundle) -> State:
+    """The state of a service; nothing is opened yet but the bundle."""
+    metrics = Metrics()
+    guard, shared = None, None
+    if settings.redis:
+        from index.redis_titles import RedisQueries  # the client is imported only where there is a Redis
+
+        shared = RedisQueries(
+            settings.redis,
+            bundle_id=bundle.bundle_id,
+            dim=bundle.dim,
+            ttl_s=settings.query_ttl_s,
+            timeout_s=settings.redis_timeout_s,
+        )
+        # A probe is a real read: a server that is up but still loading its data has to fail it.
+        guard = RedisGuard(partial(shared.get, ""), metrics, probe_s=settings.redis_probe_s)
+    queries = QueryVectors(bundle, metrics, size=settings.query_cache, shared=shared, guard=guard)
+    opener = Opener(settings, bundle, queries, metrics, guard)
+    in_use = InUse(opener.without_release())
+    follower = Follower(settings.releases, in_use, opener.open, metrics, retry_s=settings.release_retry_s)
+    work = Work(workers=settings.workers, queue=settings.queue)
+    return State(settings, bundle, metrics, queries, in_use, follower, work, guard)
+
+
+class Opener:
+    """Opens releases for serving."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bundle: Bundle,
+        queries: QueryVectors,
+        metrics: Metrics,
+        guard: RedisGuard | None,
+    ) -> None:
+        self._settings, self._bundle, self._queries = settings, bundle, queries
+        self._metrics, self._guard = metrics, guard
+
+    def without_release(self) -> Serving:
+        """What is in use before the first release: it matches texts and refuses the rest."""
+        nothing = NoRelease(nothing_published(self._settings))
+        return Serving(None, Matcher(self._queries, nothing, nothing, self._bundle), nothing)
+
+    def open(self, version: str) -> Serving:
+        """Open a release beside the one in use, and touch what its first request would otherwise wait for.
+
+        Raises:
+            ReleaseError: It is incomplete or corrupt, or was made with another bundle.
+        """
+        with ExitStack() as opened:
+            release = open_release(self._settings.releases, version, bundle=self._bundle)
+            opened.callback(release.close)
+            remote = self._remote(release)
+            if remote is not None:
+                opened.callback(remote.close)
+            titles = ReleaseTitles(release, self._metrics, remote=remote, guard=self._guard)
+            matcher = Matcher(self._queries, release, titles, self._bundle)
+            matcher.search(release.vectors(np.array([0]))[0], k=1, candidates=1)
+            return Serving(
+                version,
+                matcher,
+                release,
+                title_vectors="memory map" if remote is None else "redis",
+                about=_about(version, release),
+                close=opened.pop_all().close,
+            )
+
+    def _remote(self, release: Release) -> RemoteVectors | None:
+        """The release's vectors in Redis, when there is a Redis and the release was written to it."""
+        prefix = release.manifest.redis_prefix
+        if self._settings.redis is None or prefix is None:
+            return None
+        from index.redis_titles import RedisTitles
+
+        return RedisTitles(
+            self._settings.redis,
+            prefix=prefix,
+            dim=release.manifest.dim,
+            timeout_s=self._settings.redis_timeout_s,
+        )
+
+
+def _about(version: str, release: Release) -> dict[str, Any]:
+    manifest = release.manifest
+    return {
+        "version": version,
+        "bundle_id": manifest.bundle_id,
+        "count": manifest.count,
+        "index_kind": manifest.index_kind,
+        "recall": manifest.recall,
+        "fields": manifest.fields,
+    }

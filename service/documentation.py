@@ -1,0 +1,38 @@
+"""The OpenAPI document: bodies are parsed by hand for speed, so their schemas are put in by hand, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from service.schemas import ErrorAnswer
+
+REF = "#/components/schemas/{model}"
+
+
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes this model."""
+    schema = {"$ref": REF.format(model=model.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` entries of the errors that a route may answer."""
+    return {status: {"model": ErrorAnswer} for status in statuses}
+
+
+def document(app: FastAPI, *bodies: type[BaseModel]) -> None:
+    """Add the schemas of `bodies`, and of what they are made of, to the document of `app`."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        described = plain()
+        schemas = described.setdefault("components", {}).setdefault("schemas", {})
+        for body in bodies:
+            schema = body.model_json_schema(ref_template=REF)
+            schemas |= schema.pop("$defs", {}) | {body.__name__: schema}
+        return described
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,95 @@
+"""Refusals that exist only over HTTP, and the one table from errors to statuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from towers.errors import (
+    BundleError,
+    DualtowerError,
+    InputError,
+    RedisUnavailableError,
+    ReleaseError,
+)
+
+
+class UnauthorizedError(DualtowerError):
+    """The request carries no key, or another one."""
+
+
+class UnknownQueryError(DualtowerError):
+    """No vector is kept under this query id."""
+
+
+class NoSentimentError(DualtowerError):
+    """The open bundle cannot classify."""
+
+
+class TooLargeError(DualtowerError):
+    """The body is larger than the service takes."""
+
+
+class MediaTypeError(DualtowerError):
+    """The body is declared as something else than JSON."""
+
+
+class SlowClientError(DualtowerError):
+    """The body did not arrive in time."""
+
+
+class BusyError(DualtowerError):
+    """All workers are taken and the queue is full."""
+
+
+class NoReleaseError(DualtowerError):
+    """Nothing is published that could be searched."""
+
+
+# The most specific class wins. What is not here is our own fault: 500, without details.
+STATUSES: dict[type[Exception], int] = {
+    UnauthorizedError: 401,
+    UnknownQueryError: 404,
+    NoSentimentError: 404,
+    SlowClientError: 408,
+    TooLargeError: 413,
+    MediaTypeError: 415,
+    InputError: 422,
+    BusyError: 429,
+    NoReleaseError: 503,
+    ReleaseError: 503,
+    BundleError: 503,
+    RedisUnavailableError: 503,
+}
+
+HEADERS: dict[int, dict[str, str]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    408: {"Connection": "close"},
+    413: {"Connection": "close"},  # the rest of the body is not worth reading
+    429: {"Retry-After": "1"},
+    503: {"Retry-After": "2"},  # about two looks at CURRENT
+}
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status for an error: that of its nearest class in the table, else 500."""
+    return next((STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES), 500)
+
+
+def error_body(message: str, error_type: str) -> dict[str, Any]:
+    """The shape of every error, whole answers and single items alike."""
+    return {"error": message, "error_type": error_type}
+
+
+def error_response(
+    status: int, message: str, error_type: str, headers: dict[str, str] | None = None
+) -> Response:
+    """One error as a JSON answer."""
+    return Response(
+        to_json(error_body(message, error_type)),
+        status_code=status,
+        media_type="application/json",
+        headers=HEADERS.get(status, {}) | (headers or {}),
+    )

@@ -1,0 +1,132 @@
+"""Vectors of queries: kept in the process, then in Redis, else encoded."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from service.errors import UnknownQueryError
+from service.matcher import Encoder
+from service.metrics import Metrics
+from service.redis_guard import RedisGuard
+
+T = TypeVar("T")
+
+
+class SharedQueries(Protocol):
+    """Query vectors that several processes share; index.redis_titles.RedisQueries is one."""
+
+    def get(self, text: str) -> np.ndarray | None:
+        """The vector (dim,) of a query, or None."""
+
+    def put(self, text: str, vector: np.ndarray) -> None:
+        """Keep the vector (dim,) of a query."""
+
+
+def query_id_of(text: str) -> str:
+    """The id of a query: the SHA-256 of its text in UTF-8, 64 hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class QueryVectors:
+    """An Encoder that remembers.
+
+    A kept vector and a fresh one are the same, because a query's vector depends on its own text alone.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        metrics: Metrics,
+        *,
+        size: int,
+        shared: SharedQueries | None = None,
+        guard: RedisGuard | None = None,
+    ) -> None:
+        self._encoder, self._metrics = encoder, metrics
+        self._shared, self._guard = shared, guard
+        self._recent = Recent(size)
+
+    def encode_titles(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors (n, dim) of titles, which are not kept."""
+        return self._encoder.encode_titles(texts)
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors (n, dim) of queries; those that are not kept anywhere are encoded together."""
+        kept = {text: self._kept(text) for text in texts}
+        vectors = {text: vector for text, vector in kept.items() if vector is not None}
+        missing = [text for text in kept if text not in vectors]
+        if missing:
+            for text, vector in zip(missing, self._encoder.encode_queries(missing), strict=True):
+                vectors[text] = vector
+                self._keep(text, vector)
+            self._metrics.queries.labels("encoder").inc(len(missing))
+        return np.stack([vectors[text] for text in texts])
+
+    def by_id(self, query_id: str) -> np.ndarray:
+        """The kept vector (dim,) of a query.
+
+        Raises:
+            UnknownQueryError: It is not kept (any more).
+        """
+        vector = self._recent.get(query_id)
+        if vector is None:
+            raise UnknownQueryError(
+                "no vector is kept under this query_id: it was never encoded here, or it was displaced; "
+                "send the text as query"
+            )
+        self._metrics.queries.labels("process").inc()
+        return vector
+
+    def _kept(self, text: str) -> np.ndarray | None:
+        query_id = query_id_of(text)
+        vector = self._recent.get(query_id)
+        if vector is not None:
+            self._metrics.queries.labels("process").inc()
+        elif (vector := self._ask_redis(lambda shared: shared.get(text))) is not None:
+            self._metrics.queries.labels("redis").inc()
+            self._recent.put(query_id, vector)
+        return vector
+
+    def _keep(self, text: str, vector: np.ndarray) -> None:
+        self._recent.put(query_id_of(text), vector)
+        self._ask_redis(lambda shared: shared.put(text, vector))
+
+    def _ask_redis(self, call: Callable[[SharedQueries], T]) -> T | None:
+        shared = self._shared
+        if shared is None or self._guard is None:
+            return None
+        return self._guard.ask(lambda: call(shared))
+
+
+class Recent:
+    """A bounded dictionary that forgets what was used longest ago. Safe between threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._vectors: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def get(self, key: str) -> np.ndarray | None:
+        """The vector under `key`, which becomes the most recent one."""
+        with self._lock:
+            vector = self._vectors.get(key)
+            if vector is not None:
+                self._vectors.move_to_end(key)
+            return vector
+
+    def put(self, key: str, vector: np.ndarray) -> None:
+        """Keep a vector and forget the oldest ones beyond the size."""
+        with self._lock:
+            self._vectors[key] = vector
+            self._vectors.move_to_end(key)
+            while len(self._vectors) > self._size:
+                self._vectors.popitem(last=False)

@@ -1,0 +1,109 @@
+"""Everything that lives as long as the service, and what is known about its health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import Any
+
+from service.follow import Follower
+from service.metrics import Metrics
+from service.query_vectors import QueryVectors
+from service.redis_guard import RedisGuard
+from service.serving import InUse
+from service.settings import Settings
+from service.work import Work
+from towers import Bundle
+
+LIMITS = ("max_body", "max_titles", "max_texts", "max_text_length", "max_k", "max_candidates")
+
+
+@dataclass
+class State:
+    """The parts that routes use. compose.py puts the real ones together; tests bring small fakes."""
+
+    settings: Settings
+    bundle: Bundle
+    metrics: Metrics
+    queries: QueryVectors
+    in_use: InUse
+    follower: Follower
+    work: Work
+    guard: RedisGuard | None = None
+    draining: bool = field(default=False, init=False)
+
+    def not_ready(self) -> list[str]:
+        """What keeps requests from being answered; empty when the service is ready."""
+        reasons = []
+        if self.draining:
+            reasons.append("stopping: requests in work are finished, new ones should go elsewhere")
+        if self.in_use.version is None:
+            reasons.append(f"release: {self.follower.problem or nothing_published(self.settings)}")
+        return reasons
+
+    def degraded(self) -> list[str]:
+        """What is broken while requests are answered all the same."""
+        reasons = []
+        if self.guard is not None and not self.guard.up:
+            reasons.append(f"redis: {self.guard.problem}; title vectors come from the memory map meanwhile")
+        if self.in_use.version is not None and self.follower.problem is not None:
+            reasons.append(f"release: {self.follower.problem}; release {self.in_use.version} stays in use")
+        return reasons
+
+    def ready(self) -> dict[str, Any]:
+        """The body of /health/ready."""
+        reasons = self.not_ready()
+        return {
+            "ready": not reasons,
+            "not_ready": reasons,
+            "degraded": self.degraded(),
+            "release": self.in_use.version,
+        }
+
+    def info(self) -> dict[str, Any]:
+        """The body of /info."""
+        bundle = self.bundle
+        with self.in_use.use() as serving:
+            return {
+                "version": version(),
+                "bundle": {
+                    "bundle_id": bundle.bundle_id,
+                    "dim": bundle.dim,
+                    "max_tokens": bundle.max_tokens,
+                    "threshold": bundle.threshold,
+                    "sentiment": bundle.has_sentiment,
+                },
+                "release": serving.about or None,
+                "title_vectors": serving.title_vectors,
+                "limits": {name: getattr(self.settings, name) for name in LIMITS},
+            }
+
+    def watches(self) -> list[tuple[Callable[[], None], float]]:
+        """What has to be looked at again and again, and the seconds between two looks."""
+        watches: list[tuple[Callable[[], None], float]] = [(self.follower.look, self.settings.release_poll_s)]
+        if self.guard is not None:
+            watches.append((self.guard.probe, self.settings.redis_probe_s))
+        return watches
+
+    def close(self) -> None:
+        """Finish what is running and let go of the release."""
+        self.work.close()
+        self.in_use.close()
+
+
+def nothing_published(settings: Settings) -> str:
+    """What to say while there is no release."""
+    return (
+        f"no release is published in {settings.releases}; make one with "
+        f"`dualtower index TITLES --releases {settings.releases} --publish`"
+    )
+
+
+def version() -> str:
+    """The installed version of dualtower."""
+    try:
+        return installed_version("dualtower")
+    except PackageNotFoundError:  # run from a source tree
+        return "0+source"
