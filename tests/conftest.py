@@ -1,0 +1,69 @@
+"""Fixtures that every part uses: the tiny bundle, and a real Redis server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.redis_server import RedisServer
+from towers import Bundle, open_bundle
+
+settings.register_profile("dualtower", deadline=None)  # wall-clock limits fail on a busy machine
+settings.load_profile("dualtower")
+
+TINY = Path(__file__).parent / "golden" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_path() -> Path:
+    """A real bundle of 2 layers, 16 wide; tests/golden/make_tiny.py says how it is made."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle() -> Bundle:
+    return open_bundle(TINY)
+
+
+@pytest.fixture
+def tiny_copy(tmp_path: Path) -> Path:
+    """A copy of the tiny bundle that a test may break."""
+    return Path(shutil.copytree(TINY, tmp_path / "bundle"))
+
+
+def _redis_or_skip() -> None:
+    if shutil.which("redis-server") is None:
+        reason = "redis-server is not installed (Debian: apt-get install redis-server)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of a real Redis server that lives as long as the test run."""
+    _redis_or_skip()
+    with RedisServer() as server:
+        yield server.url
+
+
+@pytest.fixture
+def redis_factory() -> Iterator[Callable[[], RedisServer]]:
+    """Makes real Redis servers that a test may stop and start again; all are stopped at its end."""
+    _redis_or_skip()
+    servers: list[RedisServer] = []
+
+    def make() -> RedisServer:
+        server = RedisServer()
+        server.start()
+        servers.append(server)
+        return server
+
+    yield make
+    for server in servers:
+        server.close()

@@ -1,0 +1,1 @@
+"""Everything that needs torch: training, distilling, quantising, exporting. Nothing outside imports it."""

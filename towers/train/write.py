@@ -1,0 +1,153 @@
+"""Writing a bundle: graphs, tokenizer and manifest into a directory, all or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import TensorProto, numpy_helper
+from onnx.external_data_helper import set_external_data
+
+from towers.bundle import LAYOUT, Bundle, Manifest, file_entry, open_bundle
+from towers.errors import InputError
+from towers.train.export import copy_graph
+
+_SMALLEST_SHARED = (
+    1024  # bytes; smaller tensors stay inside their graph, where they cost less than their reference
+)
+_ALIGNMENT = 64  # bytes: a cache line
+
+
+@dataclass
+class Parts:
+    """Everything that goes into a bundle.
+
+    Attributes:
+        graphs: File name (from LAYOUT) -> graph with its tensors inside.
+        tokenizer: The text of tokenizer.json.
+        facts: The manifest's fields, less `files` and `bundle_id`.
+        source: Folder with the plain checkpoint, copied to source/; None leaves it out.
+    """
+
+    graphs: dict[str, onnx.ModelProto]
+    tokenizer: str
+    facts: dict[str, Any]
+    source: Path | None = None
+    extra_files: dict[str, str] = field(default_factory=dict)
+
+
+def read_parts(directory: Path) -> Parts:
+    """Read a bundle back into its parts, to write it again with another graph added.
+
+    Raises:
+        BundleError: The directory is no sound bundle.
+    """
+    bundle = open_bundle(directory)
+    graphs = {
+        name: onnx.load(str(directory / name)) for name in bundle.manifest.files if name.endswith(".onnx")
+    }
+    facts = {entry.name: getattr(bundle.manifest, entry.name) for entry in dataclasses.fields(Manifest)}
+    del facts["files"], facts["bundle_id"]
+    source = directory / "source"
+    return Parts(
+        graphs=graphs,
+        tokenizer=(directory / LAYOUT.tokenizer).read_text(encoding="utf-8"),
+        facts=facts,
+        source=source if source.is_dir() else None,
+    )
+
+
+def write_bundle(out: Path, parts: Parts, *, replace: bool = False) -> Bundle:
+    """Write a bundle and open it.
+
+    The files are written beside `out` and renamed into place when complete, so that `out` is never half a bundle.
+
+    Args:
+        out: The bundle's directory; must not exist unless `replace`.
+        parts: What to write.
+        replace: Move an existing bundle out of the way first. Anything but a bundle is never replaced.
+
+    Raises:
+        InputError: `out` exists and may not be replaced.
+    """
+    check_target(out, replace=replace)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    building = out.with_name(f".{out.name}.building-{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        building.mkdir()
+        _write_files(building, parts)
+        open_bundle(building)
+        if out.exists():
+            shutil.rmtree(out)
+        building.rename(out)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return open_bundle(out)
+
+
+def check_target(out: Path, *, replace: bool) -> None:
+    """Refuse a target directory before hours are spent on what would go into it.
+
+    Raises:
+        InputError: It exists and is not empty, and `replace` is off or it is no bundle.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / LAYOUT.manifest).is_file():
+        raise InputError(f"{out} exists and is no bundle; nothing was written. Choose another directory.")
+    if not replace:
+        raise InputError(f"{out} already holds a bundle. Choose another directory, or pass --replace.")
+
+
+def share_weights(graphs: Mapping[str, onnx.ModelProto], weights: Path) -> None:
+    """Move the graphs' large tensors into one file, equal ones once. The graphs then refer to it by name.
+
+    A sentiment head whose lowest layers were frozen has them in common with the tower: stored once, and mapped into
+    memory once by the operating system.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    with weights.open("wb") as file:
+        for name in sorted(graphs):
+            for tensor in graphs[name].graph.initializer:
+                raw = tensor.raw_data or numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
+                if len(raw) < _SMALLEST_SHARED:
+                    continue
+                digest = hashlib.sha256(raw).hexdigest()
+                if digest not in places:
+                    file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+                    places[digest] = (file.tell(), len(raw))
+                    file.write(raw)
+                _refer(tensor, raw, weights.name, places[digest])
+
+
+def _refer(tensor: TensorProto, raw: bytes, location: str, place: tuple[int, int]) -> None:
+    if not tensor.raw_data:  # values kept in a typed field: as raw bytes they can be moved like the rest
+        for typed in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+            tensor.ClearField(typed)
+        tensor.raw_data = raw
+    set_external_data(tensor, location=location, offset=place[0], length=place[1])
+    tensor.ClearField("raw_data")
+
+
+def _write_files(directory: Path, parts: Parts) -> None:
+    graphs = {name: copy_graph(graph) for name, graph in parts.graphs.items()}
+    share_weights(graphs, directory / LAYOUT.weights)
+    for name, graph in graphs.items():
+        (directory / name).write_bytes(graph.SerializeToString(deterministic=True))
+    (directory / LAYOUT.tokenizer).write_text(parts.tokenizer, encoding="utf-8")
+    for name, text in parts.extra_files.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    if parts.source is not None:
+        shutil.copytree(parts.source, directory / "source")
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    entries = {path.relative_to(directory).as_posix(): file_entry(path) for path in files}
+    manifest = Manifest(files=entries, **parts.facts)
+    (directory / LAYOUT.manifest).write_text(manifest.to_json(), encoding="utf-8")
