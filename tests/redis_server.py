@@ -47,6 +47,9 @@ class RedisServer:
             shutil.rmtree(self._directory)
             self._directory = None
 
+    def close(self) -> None:
+        self.stop()
+
     def __enter__(self) -> RedisServer:
         self.start()
         return self
