@@ -125,7 +125,8 @@ def _add_health(app: FastAPI, state: State) -> None:
 @asynccontextmanager
 async def _lifespan(state: State, app: FastAPI) -> AsyncIterator[None]:
     """Follow CURRENT and Redis as long as the application lives."""
-    await asyncio.gather(*(asyncio.to_thread(look) for look, _ in state.watches()))
+    for look, _ in state.watches():
+        await asyncio.to_thread(look)
     tasks = [asyncio.create_task(_repeat(look, pause)) for look, pause in state.watches()]
     yield
     for task in tasks:

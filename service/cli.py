@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from towers.errors import ReleaseError
+from towers.errors import InputError
 
 if TYPE_CHECKING:
     from service.app import Handler
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 ReleasesOption = Annotated[
     Path | None,
-    typer.Option("--releases", help="Directory of releases. [default: releases]", show_default=False),
+    typer.Option("--releases", help="Directory of releases; default: releases.", show_default=False),
 ]
 BundleOption = Annotated[
     Path | None,
-    typer.Option("--bundle", help="Bundle directory. [default: the shipped bundle]", show_default=False),
+    typer.Option("--bundle", help="Bundle directory; default: the one that is shipped.", show_default=False),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the answer of the HTTP service instead of a table.")
@@ -42,15 +42,15 @@ def serve_command(
     redis: Annotated[
         str | None, typer.Option(help="Redis URL, for title vectors and the query cache.")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: 127.0.0.1.")] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")
+        int | None, typer.Option(help="Port to listen on; 0 takes a free one; default: 8000.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Requests computed at the same time. [default: cores]")
+        int | None, typer.Option(help="Requests computed at the same time; default: one a core.")
     ] = None,
     log_level: Annotated[
-        str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR. [default: INFO]")
+        str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR; default: INFO.")
     ] = None,
 ) -> None:
     """Answer match, search and sentiment requests over HTTP.
@@ -152,14 +152,17 @@ def local_state(releases: Path | None, bundle: Path | None) -> State:
 
 def _ask(handler: Handler, body: dict[str, Any], state: State, *, release: bool = False) -> dict[str, Any]:
     """The service's answer to a body; with `release`, the published one has to be there and sound."""
+    from index.releases import Releases
+
     try:
         if release:
-            state.follower.look()
-            if state.in_use.version is None:
-                raise ReleaseError("; ".join(state.not_ready()))
-        # json, not pydantic: arguments that are no valid text must reach the parser, which has words for them
-        answer: dict[str, Any] = json.loads(handler(state, json.dumps(body).encode()))
+            state.follower.take(Releases(state.settings.releases).published())
+        answer: dict[str, Any] = json.loads(handler(state, json.dumps(body, ensure_ascii=False).encode()))
         return answer
+    except UnicodeEncodeError as exc:
+        raise InputError(
+            "an argument is not valid UTF-8; pass text in the encoding of this terminal"
+        ) from exc
     finally:
         state.close()
 

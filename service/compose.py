@@ -17,7 +17,7 @@ from service.redis_guard import RedisGuard
 from service.serving import InUse, Serving
 from service.settings import Settings
 from service.state import State, nothing_published
-from service.title_vectors import NoRelease, ReleaseTitles, RemoteVectors
+from service.title_vectors import NoRelease, ReleaseTitles, RemoteTitles
 from service.work import Work
 from towers import Bundle
 
@@ -36,7 +36,7 @@ def compose(settings: Settings, bundle: Bundle) -> State:
             ttl_s=settings.query_ttl_s,
             timeout_s=settings.redis_timeout_s,
         )
-        # A probe is a real read: a server that is up but still loading its data has to fail it.
+        # A probe is a real read: a server that is up but still loading its data fails it, as it should.
         guard = RedisGuard(partial(shared.get, ""), metrics, probe_s=settings.redis_probe_s)
     queries = QueryVectors(bundle, metrics, size=settings.query_cache, shared=shared, guard=guard)
     opener = Opener(settings, bundle, queries, metrics, guard)
@@ -77,31 +77,28 @@ class Opener:
             remote = self._remote(release)
             if remote is not None:
                 opened.callback(remote.close)
-            titles = ReleaseTitles(release, self._metrics, remote=remote, guard=self._guard)
+                remote.look()
+            titles = ReleaseTitles(release, self._metrics, remote=remote)
             matcher = Matcher(self._queries, release, titles, self._bundle)
             matcher.search(release.vectors(np.array([0]))[0], k=1, candidates=1)
             return Serving(
                 version,
                 matcher,
                 release,
-                title_vectors="memory map" if remote is None else "redis",
+                remote=remote,
                 about=_about(version, release),
                 close=opened.pop_all().close,
             )
 
-    def _remote(self, release: Release) -> RemoteVectors | None:
-        """The release's vectors in Redis, when there is a Redis and the release was written to it."""
-        prefix = release.manifest.redis_prefix
-        if self._settings.redis is None or prefix is None:
+    def _remote(self, release: Release) -> RemoteTitles | None:
+        url, prefix = self._settings.redis, release.manifest.redis_prefix
+        if url is None or prefix is None or self._guard is None:
             return None
         from index.redis_titles import RedisTitles
 
-        return RedisTitles(
-            self._settings.redis,
-            prefix=prefix,
-            dim=release.manifest.dim,
-            timeout_s=self._settings.redis_timeout_s,
-        )
+        timeout_s = self._settings.redis_timeout_s
+        shared = RedisTitles(url, prefix=prefix, dim=release.manifest.dim, timeout_s=timeout_s)
+        return RemoteTitles(shared, self._guard)
 
 
 def _about(version: str, release: Release) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Check:
 def doctor_command(
     releases: ReleasesOption = None,
     bundle: BundleOption = None,
-    redis: Annotated[str | None, typer.Option(help="Redis URL to look at. [default: none]")] = None,
+    redis: Annotated[str | None, typer.Option(help="Redis URL to look at; default: none.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check this installation: versions, processor, bundle, release, Redis. Exit status 1 if one fails."""

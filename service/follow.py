@@ -46,16 +46,22 @@ class Follower:
             return
         self._seen, self._retry_at = stamp, float("inf")
         try:
-            self._take(Releases(self._root).current() if stamp else None)
+            version = Releases(self._root).current() if stamp else None
+            # Unpublishing does not exist: a missing CURRENT takes nothing out of use.
+            if version is not None and version != self._in_use.version:
+                self.take(version)
         except Exception as exc:  # whatever is wrong with the new release, the old one goes on
             self._refuse(f"{type(exc).__name__}: {exc}")
         else:
             self.problem = None
             self._metrics.release_refused.set(0)
 
-    def _take(self, version: str | None) -> None:
-        if version is None or version == self._in_use.version:
-            return  # unpublishing does not exist: a missing CURRENT takes nothing out of use
+    def take(self, version: str) -> None:
+        """Take a release into use.
+
+        Raises:
+            ReleaseError: It is incomplete or corrupt, or was made with another bundle; nothing has changed then.
+        """
         serving = self._open(version)
         self._in_use.replace(serving)
         self._metrics.use_release(version, serving.about)

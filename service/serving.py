@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from service.matcher import Matcher
+from service.title_vectors import RemoteTitles
 
 
 class Filterable(Protocol):
@@ -33,7 +34,7 @@ class Serving:
         version: Of the release; None when there is none.
         matcher: Answers the questions.
         filterable: Finds the rows of a filter.
-        title_vectors: Where they come from: "redis", "memory map" or "none".
+        remote: Its titles in Redis, when there is a Redis.
         about: What /info says about the release; empty without one.
         close: Called once nobody uses it any more.
     """
@@ -41,11 +42,18 @@ class Serving:
     version: str | None
     matcher: Matcher
     filterable: Filterable
-    title_vectors: str = "none"
+    remote: RemoteTitles | None = None
     about: dict[str, Any] = field(default_factory=dict)
     close: Callable[[], None] = _nothing
     users: int = field(default=0, init=False)
     retired: bool = field(default=False, init=False)
+
+    @property
+    def title_vectors(self) -> str:
+        """Where vectors of titles by id come from: "redis", "memory map" or "none"."""
+        if self.version is None:
+            return "none"
+        return "redis" if self.remote is not None and self.remote.in_use else "memory map"
 
     def rows_where(self, wanted: Mapping[str, object] | None) -> np.ndarray | None:
         """Rows whose kept fields have all these values; None means every row."""
@@ -66,6 +74,11 @@ class InUse:
     def version(self) -> str | None:
         """The version in use right now."""
         return self._serving.version
+
+    @property
+    def title_vectors(self) -> str:
+        """Where vectors of titles by id come from right now."""
+        return self._serving.title_vectors
 
     @contextmanager
     def use(self) -> Iterator[Serving]:

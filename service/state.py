@@ -47,7 +47,12 @@ class State:
         """What is broken while requests are answered all the same."""
         reasons = []
         if self.guard is not None and not self.guard.up:
-            reasons.append(f"redis: {self.guard.problem}; title vectors come from the memory map meanwhile")
+            reasons.append(f"redis: {self.guard.problem}; going on with the memory map")
+        elif self.guard is not None and self.in_use.title_vectors == "memory map":
+            reasons.append(
+                f"redis: release {self.in_use.version} is not there completely; going on with the memory map; "
+                "write it with `dualtower index … --redis URL`"
+            )
         if self.in_use.version is not None and self.follower.problem is not None:
             reasons.append(f"release: {self.follower.problem}; release {self.in_use.version} stays in use")
         return reasons
@@ -82,10 +87,16 @@ class State:
 
     def watches(self) -> list[tuple[Callable[[], None], float]]:
         """What has to be looked at again and again, and the seconds between two looks."""
-        watches: list[tuple[Callable[[], None], float]] = [(self.follower.look, self.settings.release_poll_s)]
+        follow = (self.follower.look, self.settings.release_poll_s)
+        return [follow] if self.guard is None else [(self.look_at_redis, self.settings.redis_probe_s), follow]
+
+    def look_at_redis(self) -> None:
+        """See whether Redis answers, and whether it has the release."""
         if self.guard is not None:
-            watches.append((self.guard.probe, self.settings.redis_probe_s))
-        return watches
+            self.guard.probe()
+        with self.in_use.use() as serving:
+            if serving.remote is not None:
+                serving.remote.look()
 
     def close(self) -> None:
         """Finish what is running and let go of the release."""

@@ -26,14 +26,45 @@ class OpenRelease(Protocol):
         """Titles of rows."""
 
 
-class RemoteVectors(Protocol):
+class SharedTitles(Protocol):
     """Title vectors of this release outside of the process; index.redis_titles.RedisTitles is one."""
 
     def vectors(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Vectors (n, dim) of ids, and whether each was found, bool (n,)."""
 
+    def sealed(self) -> int | None:
+        """How many titles there are, or None while the release is not there completely."""
+
     def close(self) -> None:
         """Close the connections."""
+
+
+class RemoteTitles:
+    """Titles of one release in Redis, asked only while Redis answers and holds all of them.
+
+    A Redis that was restarted empty answers well, and finds nothing: asking it would only cost time.
+    """
+
+    def __init__(self, shared: SharedTitles, guard: RedisGuard) -> None:
+        self._shared, self._guard = shared, guard
+        self._complete = False
+
+    @property
+    def in_use(self) -> bool:
+        """Whether vectors come from here."""
+        return self._complete and self._guard.up
+
+    def look(self) -> None:
+        """See whether the release is there completely."""
+        self._complete = self._guard.ask(self._shared.sealed) is not None
+
+    def vectors(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Vectors (n, dim) of ids, and whether each was found, bool (n,); None when Redis cannot be asked."""
+        return self._guard.ask(lambda: self._shared.vectors(ids)) if self._complete else None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._shared.close()
 
 
 class ReleaseTitles:
@@ -43,16 +74,8 @@ class ReleaseTitles:
     trip. Match by id takes them from Redis; what Redis lacks, and all while it is down, from the memory map.
     """
 
-    def __init__(
-        self,
-        release: OpenRelease,
-        metrics: Metrics,
-        *,
-        remote: RemoteVectors | None = None,
-        guard: RedisGuard | None = None,
-    ) -> None:
-        self._release, self._metrics = release, metrics
-        self._remote, self._guard = remote, guard
+    def __init__(self, release: OpenRelease, metrics: Metrics, *, remote: RemoteTitles | None = None) -> None:
+        self._release, self._metrics, self._remote = release, metrics, remote
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
         """Vectors (n, dim) of rows."""
@@ -65,23 +88,15 @@ class ReleaseTitles:
 
     def vectors_of(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Vectors (n, dim) of titles by id, and whether each is known, bool (n,)."""
-        answer = self._from_redis(ids)
+        answer = self._remote.vectors(ids) if self._remote is not None else None
         if answer is None:
             return self._from_memory_map(ids)
         vectors, found = answer
         self._metrics.titles.labels("redis").inc(int(found.sum()))
-        missing = np.flatnonzero(~found)
-        if missing.size:
-            vectors[missing], found[missing] = self._from_memory_map(
-                [ids[place] for place in missing.tolist()]
-            )
+        missing = np.flatnonzero(~found).tolist()
+        if missing:
+            vectors[missing], found[missing] = self._from_memory_map([ids[place] for place in missing])
         return vectors, found
-
-    def _from_redis(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
-        remote = self._remote
-        if remote is None or self._guard is None:
-            return None
-        return self._guard.ask(lambda: remote.vectors(ids))
 
     def _from_memory_map(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         rows = np.array([-1 if row is None else row for row in self._release.rows_of(ids)], np.int64)

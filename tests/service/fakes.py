@@ -101,11 +101,11 @@ class FakeRelease:
         self.closed = True
 
 
-def serving_of(version: str, bundle: Any, release: FakeRelease, metrics: Metrics, **titles: Any) -> Serving:
+def serving_of(version: str, bundle: Any, release: FakeRelease, metrics: Metrics) -> Serving:
     """What Opener makes, from a fake release."""
-    matcher = Matcher(bundle, release, ReleaseTitles(release, metrics, **titles), bundle)
-    about = {"version": version, "bundle_id": bundle.bundle_id, "count": 4}
-    return Serving(version, matcher, release, "memory map", about, release.close)
+    matcher = Matcher(bundle, release, ReleaseTitles(release, metrics), bundle)
+    about = {"version": version, "bundle_id": "f" * 64, "count": len(TITLES)}
+    return Serving(version, matcher, release, about=about, close=release.close)
 
 
 def fake_state(
@@ -117,10 +117,9 @@ def fake_state(
     queries = QueryVectors(bundle, metrics, size=settings.query_cache)
     in_use = InUse(Opener(settings, bundle, queries, metrics, None).without_release())
     if release is not None:
-        titles = ReleaseTitles(release, metrics)
-        in_use.replace(
-            Serving("v1", Matcher(queries, release, titles, bundle), release, "memory map", {"version": "v1"})
-        )
+        serving = serving_of("v1", bundle, release, metrics)
+        serving.matcher.encoder = queries
+        in_use.replace(serving)
     follower = Follower(root, in_use, lambda version: None, metrics, retry_s=1)
     work = Work(workers=settings.workers, queue=settings.queue)
     return State(settings, bundle, metrics, queries, in_use, follower, work)
