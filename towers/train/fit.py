@@ -1,0 +1,310 @@
+"""From labelled pairs to a tower, a scorer and a threshold: the whole training in one place.
+
+    pairs -> split by query -> (fine-tuned tower) -> vectors -> scorer -> calibration -> threshold -> report
+
+The scorer is kept only where it beats calibrated cosine on dev pairs, whose texts nothing was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from towers.errors import InputError
+from towers.train.base import load_tower
+from towers.train.data import PairSet, Split, split_pairs, text_key
+from towers.train.finetune import TowerRecipe, finetune
+from towers.train.mine import SHARE_OF_POSITIVE, hard_negatives, known_positives
+from towers.train.report import Calibrated, calibrate, compare, wins
+from towers.train.scorer import (
+    ResidualScorer,
+    ScorerPairs,
+    ScorerRecipe,
+    join_pairs,
+    train_scorer,
+)
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Floats = NDArray[np.float32]
+_CHUNK = 256  # texts encoded between two steps of the progress bar
+_RUN = "run.json"
+
+
+class Towers(Protocol):
+    """Makes the vectors that the scorer is trained on. An open bundle is one, so is `TorchTowers`."""
+
+    def encode_queries(self, texts: Sequence[str]) -> Floats:
+        """Vectors (n, dim) of length 1."""
+
+    def encode_titles(self, texts: Sequence[str]) -> Floats:
+        """Vectors (n, dim) of length 1."""
+
+
+class TorchTowers:
+    """A sentence-transformers model as towers."""
+
+    def __init__(self, tower: SentenceTransformer) -> None:
+        self._tower = tower
+
+    def encode_titles(self, texts: Sequence[str]) -> Floats:
+        """Vectors (n, dim) of length 1."""
+        return np.asarray(self._tower.encode(list(texts), show_progress_bar=False), np.float32)
+
+    encode_queries = encode_titles
+
+
+@dataclass(frozen=True)
+class FitRecipe:
+    """All settings of a training. Goes into the manifest as it is.
+
+    Attributes:
+        freeze_towers: Leave the tower as it is and train the scorer alone.
+        dev_share: Share of each set's pairs held out, by query.
+        hard_negatives: Titles mined for each query that has a match, as non-matches for the scorer.
+        share_of_positive: A mined title stays below this share of the cosine of the query's weakest match.
+        max_tokens: Longest query or title in tokens; None keeps the checkpoint's.
+        seed: Of the split.
+        tower: Settings of the tower's fine-tuning.
+        scorer: Settings of the scorer.
+    """
+
+    freeze_towers: bool = False
+    dev_share: float = 0.15
+    hard_negatives: int = 1
+    share_of_positive: float = SHARE_OF_POSITIVE
+    max_tokens: int | None = None
+    seed: int = 13
+    tower: TowerRecipe = field(default_factory=TowerRecipe)
+    scorer: ScorerRecipe = field(default_factory=ScorerRecipe)
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        if not 0 < self.dev_share < 1:
+            raise InputError(f"found the dev share {self.dev_share:g}, expected a number between 0 and 1.")
+
+
+@dataclass
+class FitResult:
+    """What a training made; everything that a bundle needs.
+
+    Attributes:
+        tower: The shared tower.
+        scorer: The scorer that won, calibrated.
+        scorer_kind: "residual", or "cosine" where the MLP did not win.
+        threshold: Score from which a pair counts as a match.
+        metrics: As `report.compare` returns them, and what was held out.
+        recipe: The settings as plain values.
+        training_data: One entry a set: name, rows, licence.
+    """
+
+    tower: SentenceTransformer
+    scorer: ResidualScorer
+    scorer_kind: str
+    threshold: float
+    metrics: dict[str, Any]
+    recipe: dict[str, Any]
+    training_data: list[dict[str, Any]]
+
+
+def fit(
+    sets: Sequence[PairSet],
+    *,
+    checkpoint: str | Path | None = None,
+    recipe: FitRecipe | None = None,
+    work: Path,
+    resume: bool = False,
+    served: Callable[[SentenceTransformer], Towers] = TorchTowers,
+) -> FitResult:
+    """Train on labelled pairs.
+
+    Args:
+        sets: One or more sets of pairs; each is split on its own, one scorer serves all.
+        checkpoint: As in `base.load_tower`.
+        recipe: Settings; None for the defaults.
+        work: Folder for what an interrupted run goes on from. It is emptied unless `resume`.
+        resume: Go on with the run in `work`, if there is one.
+        served: Makes, from the finished tower, the towers that will be served. Their vectors are what the scorer
+            is trained on: an int8 bundle's differ from its checkpoint's.
+
+    Raises:
+        InputError: A set is too small to split, or `work` holds a run with other settings or data.
+    """
+    recipe = recipe or FitRecipe()
+    splits = split_pairs(sets, dev_share=recipe.dev_share, seed=recipe.seed)
+    prepare_work(work, _fingerprint(sets, checkpoint, recipe), resume=resume)
+    tower = load_tower(checkpoint, max_tokens=recipe.max_tokens)
+    if not recipe.freeze_towers:
+        tower = finetune(tower, sets, splits, recipe=recipe.tower, work=work, resume=resume)
+    pairs = encode_sets(served(tower), sets)
+    chosen, metrics, kind = fit_scorer(sets, splits, pairs, recipe)
+    return FitResult(
+        tower=tower,
+        scorer=chosen.scorer,
+        scorer_kind=kind,
+        threshold=chosen.threshold,
+        metrics=metrics,
+        recipe=asdict(recipe),
+        training_data=[{"name": x.name, "rows": x.rows, "licence": x.licence} for x in sets],
+    )
+
+
+def fit_scorer(
+    sets: Sequence[PairSet], splits: Sequence[Split], pairs: Sequence[ScorerPairs], recipe: FitRecipe
+) -> tuple[Calibrated, dict[str, Any], str]:
+    """Train the scorer on vectors; return what won, the comparison, and "residual" or "cosine"."""
+    mined = [
+        mined_pairs(data, split, vectors, recipe)
+        for data, split, vectors in zip(sets, splits, pairs, strict=True)
+    ]
+    train = join_pairs([x.where(split.train) for x, split in zip(pairs, splits, strict=True)] + mined)
+    with _bar("Training the scorer", recipe.scorer.epochs) as step:
+        residual = train_scorer(train, recipe.scorer, progress=step)
+    dev = join_pairs([x.where(split.dev) for x, split in zip(pairs, splits, strict=True)])
+    with_residual = calibrate(residual, dev)
+    cosine_alone = calibrate(ResidualScorer(dev.vectors.shape[1], hidden=0), dev)
+    metrics = compare(sets, splits, dev, score=with_residual, cosine=cosine_alone)
+    metrics["training_pairs"] = int(sum(split.train.sum() for split in splits))
+    metrics["mined_pairs"] = sum(len(x) for x in mined)
+    if wins(metrics):
+        return with_residual, metrics | {"scorer": "residual"}, "residual"
+    return cosine_alone, metrics | {"scorer": "cosine"}, "cosine"
+
+
+def encode_sets(towers: Towers, sets: Sequence[PairSet]) -> list[ScorerPairs]:
+    """Encode each different text once as a query and once as a title, and return the sets as rows of one table."""
+    queries = list(dict.fromkeys(text for pairs in sets for text in pairs.queries))
+    titles = list(dict.fromkeys(text for pairs in sets for text in pairs.titles))
+    with _bar("Encoding", len(queries) + len(titles)) as step:
+        parts = [*_chunks(towers.encode_queries, queries, step), *_chunks(towers.encode_titles, titles, step)]
+    vectors = np.concatenate(parts)
+    query_row = {text: i for i, text in enumerate(queries)}
+    title_row = {text: len(queries) + i for i, text in enumerate(titles)}
+    return [
+        ScorerPairs(
+            vectors=vectors,
+            queries=np.array([query_row[text] for text in pairs.queries], np.int64),
+            titles=np.array([title_row[text] for text in pairs.titles], np.int64),
+            labels=pairs.labels,
+            sets=np.full(len(pairs), number, np.int64),
+        )
+        for number, pairs in enumerate(sets)
+    ]
+
+
+def _chunks(
+    encode: Callable[[Sequence[str]], Floats], texts: list[str], step: Callable[[int], None]
+) -> Iterator[Floats]:
+    """Encode texts of like length together, a chunk at a time, and yield their vectors in the texts' own order."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    parts = []
+    for start in range(0, len(order), _CHUNK):
+        rows = order[start : start + _CHUNK]
+        parts.append(encode([texts[i] for i in rows]))
+        step(len(rows))
+    vectors = np.concatenate(parts)
+    in_order = np.empty_like(vectors)
+    in_order[order] = vectors
+    yield in_order
+
+
+def mined_pairs(data: PairSet, split: Split, vectors: ScorerPairs, recipe: FitRecipe) -> ScorerPairs:
+    """Return hard negatives of the training side's queries as pairs with label 0. A labelled pair is never one."""
+    rows = np.flatnonzero(split.train)
+    keys = [(text_key(data.queries[i]), text_key(data.titles[i])) for i in rows]
+    # Every labelled pair counts as known here: its own label says more than a mined 0.
+    known = known_positives([a for a, _ in keys], [b for _, b in keys], np.ones(len(keys), bool))
+    title_rows: dict[str, int] = {}
+    weakest: dict[int, float] = {}
+    key_of: dict[int, str] = {}
+    for i, (query_key, title_key) in zip(rows, keys, strict=True):
+        title_rows.setdefault(title_key, int(vectors.titles[i]))
+        if data.positive[i]:
+            query = int(vectors.queries[i])
+            cosine = float(vectors.vectors[query] @ vectors.vectors[vectors.titles[i]])
+            weakest[query] = min(weakest.get(query, 1.0), cosine)
+            key_of[query] = query_key
+    place = {key: i for i, key in enumerate(title_rows)}
+    of_title = np.array(list(title_rows.values()), np.int64)
+    found = hard_negatives(
+        vectors.vectors[list(weakest)],
+        vectors.vectors[of_title],
+        positive_cosines=np.array(list(weakest.values()), np.float32),
+        known=[np.array([place[t] for t in known[key_of[q]] if t in place], np.int64) for q in weakest],
+        count=recipe.hard_negatives,
+        share_of_positive=recipe.share_of_positive,
+    )
+    titles = of_title[np.concatenate([np.empty(0, np.int64), *found])]
+    return ScorerPairs(
+        vectors=vectors.vectors,
+        queries=np.repeat(np.array(list(weakest), np.int64), [len(x) for x in found]),
+        titles=titles,
+        labels=np.zeros(len(titles), np.float32),
+        sets=np.full(len(titles), vectors.sets[0], np.int64),
+    )
+
+
+# Interruption.
+
+
+def prepare_work(work: Path, fingerprint: dict[str, str], *, resume: bool) -> None:
+    """Empty the folder of a run, or check that the run in it is the one to go on with.
+
+    Raises:
+        InputError: The run in it has other settings or data, or the folder holds something else.
+    """
+    run = work / _RUN
+    if not run.is_file():
+        if work.is_dir() and any(work.iterdir()):
+            raise InputError(f"{work} holds files and no earlier run. Choose another --work directory.")
+    elif not resume:
+        shutil.rmtree(work)
+    else:
+        found = json.loads(run.read_text(encoding="utf-8"))
+        odd = [name for name in fingerprint if found.get(name) != fingerprint[name]]
+        if odd:
+            raise InputError(
+                f"{work} holds a run with other {' and '.join(odd)}; it cannot be resumed with these. "
+                "Repeat its settings, or start anew without --resume."
+            )
+    work.mkdir(parents=True, exist_ok=True)
+    temporary = work / f".{_RUN}.{os.getpid()}"
+    temporary.write_text(json.dumps(fingerprint, indent=2), encoding="utf-8")
+    temporary.replace(run)
+
+
+def _fingerprint(sets: Sequence[PairSet], checkpoint: str | Path | None, recipe: FitRecipe) -> dict[str, str]:
+    data = hashlib.sha256()
+    for pairs in sets:
+        data.update(json.dumps([pairs.queries, pairs.titles, pairs.labels.tolist()]).encode())
+    # Only what the fine-tuning depends on: a scorer may be trained again, with other settings, on a finished tower.
+    settings = {"tower": asdict(recipe.tower), "dev_share": recipe.dev_share, "seed": recipe.seed}
+    settings |= {"max_tokens": recipe.max_tokens, "freeze_towers": recipe.freeze_towers}
+    return {
+        "data": data.hexdigest(),
+        "base": str(checkpoint or "default"),
+        "settings": json.dumps(settings, sort_keys=True),
+    }
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show progress on stderr, so that stdout stays what programs may read."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield partial(bar.advance, bar.add_task(what, total=total))
