@@ -22,6 +22,7 @@ from towers.errors import InputError
 if TYPE_CHECKING:
     from service.app import Handler
     from service.state import State
+    from towers import Bundle
 
 ReleasesOption = Annotated[
     Path | None,
@@ -82,6 +83,13 @@ def serve_command(
         opened.encode_queries(["warm up"])[0], opened.encode_titles(["warm up"])
     )  # first calls are slow
     run(compose(settings, opened))
+
+
+def _warm_up(bundle: Bundle) -> None:
+    """Do everything once: first calls load and allocate, and no request should wait for that."""
+    bundle.score(bundle.encode_queries(["warm up"])[0], bundle.encode_titles(["warm up"]))
+    if bundle.has_sentiment:
+        bundle.sentiment(["warm up"])
 
 
 def search_command(
@@ -191,4 +199,6 @@ def _show(
     for row in rows:
         table.add_row(*map(Text, row))  # Text: brackets in a title are no markup
     table.caption = ", ".join(f"{stage} {spent:.1f} ms" for stage, spent in answer["milliseconds"].items())
-    Console().print(table)
+    console = Console()
+    # A pipe has no width: give the table what it needs, so that no id is cut.
+    console.print(table) if console.is_terminal else Console(width=200).print(table)

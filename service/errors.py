@@ -67,7 +67,6 @@ STATUSES: dict[type[Exception], int] = {
 HEADERS: dict[int, dict[str, str]] = {
     401: {"WWW-Authenticate": "Bearer"},
     408: {"Connection": "close"},
-    413: {"Connection": "close"},  # the rest of the body is not worth reading
     429: {"Retry-After": "1"},
     503: {"Retry-After": "2"},  # about two looks at CURRENT
 }

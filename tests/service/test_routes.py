@@ -321,7 +321,7 @@ class TestRefusals:
             assert "texts is 3, at most 2" in refused(client, "/v1/sentiment", 422, texts=["a"] * 3)
 
     def test_a_body_beyond_the_limit(self, tmp_path: Path) -> None:
-        """413, whether its length is declared or found out while reading."""
+        """413, whether it comes in one piece or in several."""
         with TestClient(create_app(fake_state(tmp_path, max_body=1024))) as client:
             body = json.dumps({"texts": ["a" * 2000]}).encode()
             header = {"Content-Type": "application/json"}
