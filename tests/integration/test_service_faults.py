@@ -24,12 +24,13 @@ from towers import Bundle
 class OtherBundle:
     """The tiny bundle under another id: its vectors must not be mixed with the tiny bundle's."""
 
+    bundle_id = "0123456789abcdef" * 4
+
     def __init__(self, bundle: Bundle) -> None:
-        self.encode_titles, self.dim, self.bundle_id = (
-            bundle.encode_titles,
-            bundle.dim,
-            "0123456789abcdef" * 4,
-        )
+        self._bundle = bundle
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bundle, name)
 
 
 @pytest.fixture(scope="module")
