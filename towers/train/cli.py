@@ -19,7 +19,8 @@ from towers.train.data import PairSet, read_pair_set
 from towers.train.export import Precision, TowerGraph, export_graph, quantize, tokenizer_json
 from towers.train.finetune import TowerRecipe
 from towers.train.fit import FitRecipe, FitResult, fit
-from towers.train.scorer import ResidualScorer, ScorerRecipe, export_scorer
+from towers.train.scorer import ResidualScorer, export_scorer
+from towers.train.scorer_training import ScorerRecipe
 from towers.train.write import Parts, check_target, write_bundle
 
 # In the order that a person reads them: the title of a column, the metric's name in the report.

@@ -23,17 +23,12 @@ from numpy.typing import NDArray
 
 from towers.errors import InputError
 from towers.train.base import load_tower
-from towers.train.data import PairSet, Split, split_pairs, text_key
+from towers.train.data import PairSet, Split, split_pairs
 from towers.train.finetune import TowerRecipe, finetune
-from towers.train.mine import SHARE_OF_POSITIVE, hard_negatives, known_positives
+from towers.train.mine import MOST_FOR_A_QUERY, SHARE_OF_POSITIVE, mined_pairs
 from towers.train.report import Calibrated, calibrate, compare, wins
-from towers.train.scorer import (
-    ResidualScorer,
-    ScorerPairs,
-    ScorerRecipe,
-    join_pairs,
-    train_scorer,
-)
+from towers.train.scorer import ResidualScorer
+from towers.train.scorer_training import ScorerPairs, ScorerRecipe, join_pairs, train_scorer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -84,7 +79,7 @@ class FitRecipe:
 
     freeze_towers: bool = False
     dev_share: float = 0.15
-    hard_negatives: int = 5
+    hard_negatives: int = MOST_FOR_A_QUERY
     share_of_positive: float = SHARE_OF_POSITIVE
     max_tokens: int | None = None
     seed: int = 13
@@ -167,7 +162,14 @@ def fit_scorer(
 ) -> tuple[Calibrated, dict[str, Any], str]:
     """Train the scorer on vectors; return what won, the comparison, and "residual" or "cosine"."""
     mined = [
-        mined_pairs(data, split, vectors, recipe)
+        mined_pairs(
+            data,
+            split,
+            vectors,
+            most=recipe.hard_negatives,
+            share_of_positive=recipe.share_of_positive,
+            seed=recipe.seed,
+        )
         for data, split, vectors in zip(sets, splits, pairs, strict=True)
     ]
     train = join_pairs([x.where(split.train) for x, split in zip(pairs, splits, strict=True)] + mined)
@@ -219,54 +221,6 @@ def _chunks(
     in_order = np.empty_like(vectors)
     in_order[order] = vectors
     yield in_order
-
-
-def mined_pairs(data: PairSet, split: Split, vectors: ScorerPairs, recipe: FitRecipe) -> ScorerPairs:
-    """Return the hard negatives that a set lacks on its training side, as pairs with label 0; no labelled pair is one."""
-    rows = np.flatnonzero(split.train)
-    keys = [(text_key(data.queries[i]), text_key(data.titles[i])) for i in rows]
-    # Every labelled pair counts as known here: its own label says more than a mined 0.
-    known = known_positives([a for a, _ in keys], [b for _, b in keys], np.ones(len(keys), bool))
-    title_rows: dict[str, int] = {}
-    weakest: dict[int, float] = {}
-    key_of: dict[int, str] = {}
-    for i, (query_key, title_key) in zip(rows, keys, strict=True):
-        title_rows.setdefault(title_key, int(vectors.titles[i]))
-        if data.positive[i]:
-            query = int(vectors.queries[i])
-            cosine = float(vectors.vectors[query] @ vectors.vectors[vectors.titles[i]])
-            weakest[query] = min(weakest.get(query, 1.0), cosine)
-            key_of[query] = query_key
-    place = {key: i for i, key in enumerate(title_rows)}
-    of_title = np.array(list(title_rows.values()), np.int64)
-    found = hard_negatives(
-        vectors.vectors[list(weakest)],
-        vectors.vectors[of_title],
-        positive_cosines=np.array(list(weakest.values()), np.float32),
-        known=[np.array([place[t] for t in known[key_of[q]] if t in place], np.int64) for q in weakest],
-        count=recipe.hard_negatives,
-        share_of_positive=recipe.share_of_positive,
-    )
-    queries = np.repeat(np.array(list(weakest), np.int64), [len(x) for x in found])
-    titles = of_title[np.concatenate([np.empty(0, np.int64), *found])]
-    kept = np.random.default_rng(recipe.seed).permutation(len(titles))[: _wanted(data, rows)]
-    return ScorerPairs(
-        vectors=vectors.vectors,
-        queries=queries[kept],
-        titles=titles[kept],
-        labels=np.zeros(len(kept), np.float32),
-        sets=np.full(len(kept), vectors.sets[0], np.int64),
-    )
-
-
-def _wanted(data: PairSet, rows: NDArray[np.int64]) -> int:
-    """How many non-matches a set lacks, to have as many as matches.
-
-    Where people labelled enough of them, mined ones make the scorer worse (docs/experiments.md): among them are
-    matches that nobody labelled.
-    """
-    matches = int(data.positive[rows].sum())
-    return max(0, 2 * matches - len(rows))
 
 
 # Interruption.

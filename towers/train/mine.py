@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from towers.train.data import text_key
+from towers.train.data import PairSet, Split, text_key
+from towers.train.scorer_training import ScorerPairs
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -15,6 +16,7 @@ Rows = NDArray[np.int64]
 # An unlabelled title closer to the query than 95% of its positive's cosine is too often a match that nobody
 # labelled (Moreira et al. 2024, "NV-Retriever", section 4: TopK-PercPos with 95%).
 SHARE_OF_POSITIVE = 0.95
+MOST_FOR_A_QUERY = 5  # guess, untested
 _CHUNK = 512  # queries whose cosines to all titles are in memory at once: 40 MB for 20,000 titles
 
 
@@ -81,3 +83,68 @@ def _best(cosines: Floats, count: int) -> Rows:
     rows = np.argpartition(-cosines, count - 1)[:count]
     rows = rows[np.argsort(-cosines[rows], kind="stable")]
     return rows[np.isfinite(cosines[rows])].astype(np.int64)
+
+
+def mined_pairs(
+    data: PairSet,
+    split: Split,
+    vectors: ScorerPairs,
+    *,
+    most: int = MOST_FOR_A_QUERY,
+    share_of_positive: float = SHARE_OF_POSITIVE,
+    seed: int = 0,
+) -> ScorerPairs:
+    """Return the hard negatives that a set lacks on its training side, as pairs with label 0.
+
+    Args:
+        data: The set; none of its labelled pairs is returned.
+        split: Only the training side is used.
+        vectors: The set's pairs as rows of a table of vectors.
+        most: At most this many titles for a query that has a match; 0 mines none.
+        share_of_positive: As in `hard_negatives`.
+        seed: Of the choice among all that were found, when fewer are lacking.
+    """
+    rows = np.flatnonzero(split.train)
+    keys = [(text_key(data.queries[i]), text_key(data.titles[i])) for i in rows]
+    # Every labelled pair counts as known here: its own label says more than a mined 0.
+    known = known_positives([a for a, _ in keys], [b for _, b in keys], np.ones(len(keys), bool))
+    title_rows: dict[str, int] = {}
+    weakest: dict[int, float] = {}
+    key_of: dict[int, str] = {}
+    for i, (query_key, title_key) in zip(rows, keys, strict=True):
+        title_rows.setdefault(title_key, int(vectors.titles[i]))
+        if data.positive[i]:
+            query = int(vectors.queries[i])
+            cosine = float(vectors.vectors[query] @ vectors.vectors[vectors.titles[i]])
+            weakest[query] = min(weakest.get(query, 1.0), cosine)
+            key_of[query] = query_key
+    place = {key: i for i, key in enumerate(title_rows)}
+    of_title = np.array(list(title_rows.values()), np.int64)
+    found = hard_negatives(
+        vectors.vectors[list(weakest)],
+        vectors.vectors[of_title],
+        positive_cosines=np.array(list(weakest.values()), np.float32),
+        known=[np.array([place[t] for t in known[key_of[q]] if t in place], np.int64) for q in weakest],
+        count=most,
+        share_of_positive=share_of_positive,
+    )
+    queries = np.repeat(np.array(list(weakest), np.int64), [len(x) for x in found])
+    titles = of_title[np.concatenate([np.empty(0, np.int64), *found])]
+    kept = np.random.default_rng(seed).permutation(len(titles))[: _wanted(data, rows)]
+    return ScorerPairs(
+        vectors=vectors.vectors,
+        queries=queries[kept],
+        titles=titles[kept],
+        labels=np.zeros(len(kept), np.float32),
+        sets=np.full(len(kept), vectors.sets[0], np.int64),
+    )
+
+
+def _wanted(data: PairSet, rows: NDArray[np.int64]) -> int:
+    """How many non-matches a set lacks, to have as many as matches.
+
+    Where people labelled enough of them, mined ones make the scorer worse (docs/experiments.md): among them are
+    matches that nobody labelled.
+    """
+    matches = int(data.positive[rows].sum())
+    return max(0, 2 * matches - len(rows))

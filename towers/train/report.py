@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from towers import metrics
 from towers.train.data import PairSet, Split
-from towers.train.scorer import ResidualScorer, ScorerPairs, logits_of, platt
+from towers.train.scorer import ResidualScorer
+from towers.train.scorer_training import ScorerPairs, logits_of, platt
 
 K = 10  # nDCG counts this many ranks, as most published results do
 

@@ -104,7 +104,9 @@ def sides(sets: list[PairSet], seed: int = 1, dev_share: float = 0.3) -> tuple[s
     return train, dev
 
 
-@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=60, max_size=120), st.integers(0, 9))
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=60, max_size=120), st.integers(0, 9)
+)
 def test_no_text_is_on_both_sides(links: list[tuple[int, int]], seed: int) -> None:
     """A title may be a query elsewhere, and pairs may chain: no dev text occurs in training, in any set."""
     rows = [(f"text {a}", f"Text {b}", float(i % 2)) for i, (a, b) in enumerate(links)]

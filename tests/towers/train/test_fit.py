@@ -22,11 +22,11 @@ from towers.train.fit import (
     encode_sets,
     fit,
     fit_scorer,
-    mined_pairs,
     prepare_work,
 )
+from towers.train.mine import mined_pairs
 from towers.train.report import wins
-from towers.train.scorer import ScorerPairs, ScorerRecipe
+from towers.train.scorer_training import ScorerPairs, ScorerRecipe
 
 NOUNS = [word for word in WORDS if not word.startswith("##")]
 QUICK = ScorerRecipe(epochs=3, hidden=4, width=8)
@@ -75,14 +75,18 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(checkpoint: Path, tmp_p
     with pytest.raises(KeyboardInterrupt):
         finetune(tower, sets, splits, recipe=recipe, work=tmp_path / "cut")
     assert not (tmp_path / "cut" / "tower").exists()
-    resumed = finetune(load_tower(checkpoint), sets, splits, recipe=recipe, work=tmp_path / "cut", resume=True)
+    resumed = finetune(
+        load_tower(checkpoint), sets, splits, recipe=recipe, work=tmp_path / "cut", resume=True
+    )
     torch.testing.assert_close(weights(resumed), weights(whole), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(weights(whole), weights(load_tower(checkpoint)))
     again = finetune(load_tower(checkpoint), sets, splits, recipe=recipe, work=tmp_path / "cut", resume=True)
     torch.testing.assert_close(weights(again), weights(resumed))
 
 
-def test_from_pairs_to_an_open_bundle(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_pairs_to_an_open_bundle(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The command trains the tower and the scorer, and what it reports on dev pairs is what the bundle does."""
     table = tmp_path / "words.jsonl"
     pairs = word_pairs(200)
@@ -137,8 +141,14 @@ def test_the_scorer_is_kept_only_where_it_wins(useful: bool) -> None:
     sets = [word_pairs(600), word_pairs(200, "grades", grades=4, seed=2)]
     splits = split_pairs(sets, dev_share=0.25, seed=1)
     scorer = ScorerRecipe(
-        epochs=8 if useful else 60, hidden=8 if useful else 64, width=16, noise=0.2 if useful else 0.0,
-        dropout=0.0, learning_rate=1e-2, shrink=1.0, weight_decay=0.0,
+        epochs=8 if useful else 60,
+        hidden=8 if useful else 64,
+        width=16,
+        noise=0.2 if useful else 0.0,
+        dropout=0.0,
+        learning_rate=1e-2,
+        shrink=1.0,
+        weight_decay=0.0,
     )
     vectors = vector_pairs(sets, seed=3, useful=useful)
     recipe = FitRecipe(scorer=scorer, hard_negatives=0, dev_share=0.25)
@@ -157,12 +167,16 @@ def test_mined_pairs_are_new_of_the_training_side_and_no_more_than_are_lacking(c
     only_matches = np.flatnonzero(even.positive)[:60]
     chosen = np.concatenate([only_matches, np.flatnonzero(~even.positive)[:20]])
     pairs = make_pair_set(
-        Pairs([even.queries[i] for i in chosen], [even.titles[i] for i in chosen], even.labels[chosen].astype(float)),
+        Pairs(
+            [even.queries[i] for i in chosen],
+            [even.titles[i] for i in chosen],
+            even.labels[chosen].astype(float),
+        ),
         name="few others",
     )
     (split,) = split_pairs([pairs], dev_share=0.2, seed=1)
     (vectors,) = encode_sets(TorchTowers(load_tower(checkpoint)), [pairs])
-    mined = mined_pairs(pairs, split, vectors, FitRecipe())
+    mined = mined_pairs(pairs, split, vectors)
     train = vectors.where(split.train)
     assert len(mined) == (train.labels == 1).sum() - (train.labels == 0).sum() > 10
     assert not mined.labels.any()

@@ -18,7 +18,9 @@ def mine_slowly(queries, titles, cosines, known, count, share):
     found = []
     for i, query in enumerate(queries):
         ceiling = cosines[i] - (1 - share) * abs(cosines[i])
-        rows = [(-float(query @ t), j) for j, t in enumerate(titles) if j not in known[i] and query @ t < ceiling]
+        rows = [
+            (-float(query @ t), j) for j, t in enumerate(titles) if j not in known[i] and query @ t < ceiling
+        ]
         found.append([j for _, j in sorted(rows)[:count]])
     return found
 
@@ -30,7 +32,9 @@ def test_it_finds_what_looking_at_every_title_finds(seed: int, q: int, t: int, c
     queries, titles = unit(q, seed), unit(t, seed + 1)
     cosines = rng.uniform(-1, 1, q).astype(np.float32)
     known = [np.flatnonzero(rng.random(t) < 0.3) for _ in range(q)]
-    found = hard_negatives(queries, titles, positive_cosines=cosines, known=known, count=count, share_of_positive=0.9)
+    found = hard_negatives(
+        queries, titles, positive_cosines=cosines, known=known, count=count, share_of_positive=0.9
+    )
     slow = mine_slowly(queries, titles, cosines, known, count, 0.9)
     assert [rows.tolist() for rows in found] == slow
 
@@ -41,7 +45,11 @@ def test_a_title_as_close_as_the_match_is_left_alone(positive: float) -> None:
     query = np.array([[1, 0]], np.float32)
     titles = np.array([[c, np.sqrt(1 - c * c)] for c in (positive, positive - 0.2)], np.float32)
     (rows,) = hard_negatives(
-        query, titles, positive_cosines=np.array([positive], np.float32), known=[np.empty(0, np.int64)], count=2
+        query,
+        titles,
+        positive_cosines=np.array([positive], np.float32),
+        known=[np.empty(0, np.int64)],
+        count=2,
     )
     assert rows.tolist() == [1]
 
