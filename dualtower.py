@@ -32,6 +32,7 @@ COMMANDS = {
     "fit": ("towers.train.cli:fit_command", "Train a bundle on labelled pairs."),
     "fit-sentiment": ("towers.train.cli:fit_sentiment_command", "Train a sentiment head on labelled texts."),
     "export": ("towers.train.cli:export_command", "Make a bundle from a checkpoint."),
+    "build": ("towers.train.cli:build_command", "Make a whole bundle from a recipe."),
 }
 """Name: (module and object, what it does)."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,12 @@ from towers.train.data import PairSet, read_pair_set
 from towers.train.export import Precision
 from towers.train.finetune import TowerRecipe
 from towers.train.fit import FitRecipe, fit
-from towers.train.scorer import ScorerRecipe
-from towers.train.sentiment import SentimentRecipe, fit_sentiment, join_texts, split_texts
+from towers.train.scorer_training import ScorerRecipe
+from towers.train.sentiment import Encode, SentimentRecipe, fit_sentiment, join_texts, split_texts
 from towers.train.sources import BundleRecipe, Source, checked, unescape
 from towers.train.write import Parts, check_target, write_bundle
+
+_SERVED = "served"  # folder, in the working folder, of the bundle whose vectors the scorer is trained on
 
 
 def build(
@@ -41,28 +42,109 @@ def build(
     """
     check_target(out, replace=replace)
     _check_sources(recipe, data)
-    sets = [read_pair_source(source, data) for source in recipe.pairs]
-    settings = fit_settings(recipe.fit)
+    sets = [read_pair_set(data / source.file, licence=source.licence) for source in recipe.pairs]
     precision = checked(Precision, recipe.precision, where="[precision]")
-    made: list[Parts] = []
-
-    def served(tower: Any) -> Bundle:
-        """The scorer is trained on the vectors of the int8 graph that will be served."""
-        sample = [text for pairs in sets for text in (*pairs.queries[:100], *pairs.titles[:100])]
-        licences = {"base_licence": recipe.base_licence, "licence": recipe.licence}
-        made.append(
-            tower_parts(tower, base=recipe.base or None, precision=precision, texts=sample, **licences)
-        )
-        return write_bundle(work / "served", made[0], replace=True)
-
-    result = fit(
-        sets, checkpoint=recipe.base or None, recipe=settings, work=work / "fit", resume=resume, served=served
+    parts = fit_parts(
+        sets,
+        base=recipe.base or None,
+        recipe=fit_settings(recipe.fit),
+        work=work,
+        resume=resume,
+        precision=precision,
+        base_licence=recipe.base_licence,
+        licence=recipe.licence,
     )
-    parts = with_scorer(made[0], result)
     if recipe.texts:
-        parts = _add_head(parts, recipe, data=data, work=work, resume=resume, precision=precision)
+        entries, texts = read_text_sources(recipe.texts, data)
+        parts = sentiment_parts(
+            parts,
+            texts,
+            data=entries,
+            base=recipe.base or None,
+            recipe=checked(SentimentRecipe, recipe.sentiment, where="[sentiment]"),
+            work=work,
+            resume=resume,
+            vectors=open_bundle(work / _SERVED).encode_titles,
+        )
     parts.extra_files[LAYOUT.card] = model_card(parts.facts)
     return write_bundle(out, parts, replace=replace)
+
+
+def fit_parts(
+    sets: Sequence[PairSet],
+    *,
+    base: str | None,
+    recipe: FitRecipe,
+    work: Path,
+    resume: bool,
+    precision: Precision,
+    base_licence: str,
+    licence: str,
+) -> Parts:
+    """Train tower and scorer, and return them as the parts of a bundle.
+
+    The scorer is trained on the vectors of the int8 graph that will be served, not on those of torch.
+    """
+    made: list[Parts] = []
+    sample = [text for pairs in sets for text in (*pairs.queries[:100], *pairs.titles[:100])]
+
+    def served(tower: Any) -> Bundle:
+        licences = {"base_licence": base_licence, "licence": licence}
+        made.append(tower_parts(tower, base=base, precision=precision, texts=sample, **licences))
+        return write_bundle(work / _SERVED, made[0], replace=True)
+
+    result = fit(sets, checkpoint=base, recipe=recipe, work=work / "fit", resume=resume, served=served)
+    return with_scorer(made[0], result)
+
+
+def sentiment_parts(
+    parts: Parts,
+    texts: Texts,
+    *,
+    data: Sequence[Mapping[str, Any]],
+    base: str | None,
+    recipe: SentimentRecipe,
+    work: Path,
+    resume: bool,
+    vectors: Encode,
+) -> Parts:
+    """Train a sentiment head and add it to the parts of a bundle.
+
+    Args:
+        parts: Of the bundle.
+        texts: Labelled texts; the dev texts are taken from them.
+        data: Name, rows and licence of where they come from.
+        base: The checkpoint that the bundle was made from.
+        recipe: Settings of the training.
+        work: Folder for what an interrupted run goes on from.
+        resume: Go on from it.
+        vectors: Texts to vectors, for the logistic regression that the head is compared with.
+    """
+    precision = checked(Precision, parts.facts["recipe"].get("precision", {}), where="recipe of the bundle")
+    result = fit_sentiment(
+        texts, checkpoint=base, recipe=recipe, work=work / "sentiment", resume=resume, baseline=vectors
+    )
+    _, dev = split_texts(texts, share=recipe.dev_share, seed=recipe.seed)
+    return with_sentiment(parts, result, dev=dev, data=data, precision=precision)
+
+
+def read_text_sources(sources: Sequence[Source], data: Path) -> tuple[list[dict[str, Any]], Texts]:
+    """Read files of labelled texts; return what the manifest says of each, and all texts together."""
+    sets = [read_texts(data / source.file) for source in sources]
+    entries = [
+        {"name": file_stem(source.file), "rows": len(read.texts), "licence": source.licence}
+        for source, read in zip(sources, sets, strict=True)
+    ]
+    decoded = [
+        Texts([unescape(text) for text in read.texts], read.labels) if source.unescape else read
+        for source, read in zip(sources, sets, strict=True)
+    ]
+    return entries, join_texts(decoded)
+
+
+def file_stem(file: str | Path) -> str:
+    """Return a file's name without its endings: "sst5_train.jsonl.gz" is sst5_train."""
+    return Path(file).name.split(".")[0]
 
 
 def fit_settings(table: Any) -> FitRecipe:
@@ -77,40 +159,6 @@ def fit_settings(table: Any) -> FitRecipe:
     return changed(checked(FitRecipe, nested, where="[fit]"), tower=tower, scorer=scorer)
 
 
-def read_pair_source(source: Source, data: Path) -> PairSet:
-    """Read one of a recipe's files of pairs."""
-    return read_pair_set(data / source.file, licence=source.licence)
-
-
-def read_text_source(source: Source, data: Path) -> Texts:
-    """Read one of a recipe's files of labelled texts."""
-    texts = read_texts(data / source.file)
-    return Texts([unescape(text) for text in texts.texts], texts.labels) if source.unescape else texts
-
-
-def _add_head(
-    parts: Parts, recipe: BundleRecipe, *, data: Path, work: Path, resume: bool, precision: Precision
-) -> Parts:
-    settings = checked(SentimentRecipe, recipe.sentiment, where="[sentiment]")
-    sets = [read_text_source(source, data) for source in recipe.texts]
-    texts = join_texts(sets)
-    vectors = open_bundle(work / "served").encode_titles
-    result = fit_sentiment(
-        texts,
-        checkpoint=recipe.base or None,
-        recipe=settings,
-        work=work / "sentiment",
-        resume=resume,
-        baseline=vectors,
-    )
-    entries = [
-        {"name": Path(source.file).name.split(".")[0], "rows": len(read.texts), "licence": source.licence}
-        for source, read in zip(recipe.texts, sets, strict=True)
-    ]
-    _, dev = split_texts(texts, share=settings.dev_share, seed=settings.seed)
-    return with_sentiment(parts, result, dev=dev, data=entries, precision=precision)
-
-
 def _check_sources(recipe: BundleRecipe, data: Path) -> None:
     sources: Sequence[Source] = (*recipe.pairs, *recipe.texts)
     missing = [source.file for source in sources if not (data / source.file).is_file()]
@@ -119,9 +167,3 @@ def _check_sources(recipe: BundleRecipe, data: Path) -> None:
             f"{data} lacks {', '.join(missing)}, which the recipe names. Give the folder with --data; where each file "
             "comes from stands in the recipe beside it."
         )
-
-
-def summary(bundle: Bundle) -> str:
-    """Return a line of JSON about a bundle that was just made."""
-    size = sum(int(entry["bytes"]) for entry in bundle.manifest.files.values())
-    return json.dumps({"bundle": str(bundle.path), "bundle_id": bundle.bundle_id, "bytes": size})

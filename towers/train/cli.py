@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,16 +15,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from towers.bundle import LAYOUT, Bundle
+from towers.bundle import LAYOUT, Bundle, open_bundle
 from towers.errors import InputError
-from towers.train.base import DEFAULT_BASE, DEFAULT_LICENCE
-from towers.train.data import PairSet, read_pair_set
-from towers.train.export import Precision, TowerGraph, export_graph, quantize, tokenizer_json
+from towers.train.assemble import tower_parts
+from towers.train.base import DEFAULT_BASE, DEFAULT_LICENCE, load_tower
+from towers.train.build import build, fit_parts, read_text_sources, sentiment_parts
+from towers.train.card import model_card
+from towers.train.data import read_pair_set
+from towers.train.export import Precision
 from towers.train.finetune import TowerRecipe
-from towers.train.fit import FitRecipe, FitResult, fit
-from towers.train.scorer import ResidualScorer, export_scorer
+from towers.train.fit import FitRecipe
 from towers.train.scorer_training import ScorerRecipe
-from towers.train.write import Parts, check_target, write_bundle
+from towers.train.sentiment import SentimentRecipe
+from towers.train.sources import DEFAULT_RECIPE, Source, read_recipe
+from towers.train.write import Parts, check_target, read_parts, write_bundle
 
 # In the order that a person reads them: the title of a column, the metric's name in the report.
 _COLUMNS = (
@@ -107,43 +114,178 @@ def fit_command(
         ),
         scorer=ScorerRecipe(epochs=scorer_epochs, seed=seed),
     )
-    bundle = fit_bundle(
-        sets,
-        out=out,
-        base=base,
-        recipe=recipe,
-        work=work or out.with_name(f".{out.name}.work"),
-        licence=licence or (DEFAULT_LICENCE if base in (None, DEFAULT_BASE) else "not given"),
-        resume=resume,
-        replace=replace,
-    )
-    if work is None:
-        shutil.rmtree(out.with_name(f".{out.name}.work"), ignore_errors=True)
+    base_licence = _base_licence(base)
+    with _working_folder(work, out) as folder:
+        parts = fit_parts(
+            sets,
+            base=base,
+            recipe=recipe,
+            work=folder,
+            resume=resume,
+            precision=Precision(),
+            base_licence=base_licence,
+            licence=licence or base_licence,
+        )
+        bundle = _write(out, parts, replace=replace)
     print_report(bundle.manifest.metrics["fit"])
-    print(json.dumps({"bundle": str(out), "bundle_id": bundle.bundle_id, **bundle.manifest.metrics["fit"]}))
+    print(json.dumps({**_summary(bundle), **bundle.manifest.metrics["fit"]}))
 
 
-def fit_bundle(
-    sets: list[PairSet],
-    *,
-    out: Path,
-    base: str | None,
-    recipe: FitRecipe,
-    work: Path,
-    licence: str,
-    resume: bool,
-    replace: bool,
-) -> Bundle:
-    """Train and write a bundle. The scorer is trained on the vectors of the int8 graph that will be served."""
-    # Holds the tower's parts from the moment its training ends, for the bundle that is written at the end.
-    made: list[Parts] = []
+def fit_sentiment_command(
+    texts: Annotated[
+        list[Path],
+        typer.Argument(help="Tables (csv, tsv, json lines, json, parquet) with text and label: -1, 0 or 1."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the bundle to make.")],
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Bundle that gets the head; default: the shipped one.")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help=f"Checkpoint that the bundle was made from; default: {DEFAULT_BASE}."),
+    ] = None,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the texts.")] = 3.0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts per step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-5,
+    freeze_layers: Annotated[
+        int, typer.Option(min=-1, help="Lowest layers kept as the tower has them, stored once; -1: none.")
+    ] = 3,
+    max_tokens: Annotated[int, typer.Option(min=8, help="Longest text in tokens.")] = 128,
+    dev_share: Annotated[float, typer.Option(help="Share of the texts held out, at most 2,000.")] = 0.05,
+    save_steps: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of the split, the head's start and the order of texts.")] = 13,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Multiply in bfloat16: faster with AVX512-BF16, slower without.")
+    ] = False,
+    data_licence: Annotated[
+        list[str] | None,
+        typer.Option(help="Licence of a table of texts as its source states it; once for each table."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
+    ] = False,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints; default: beside OUT, removed at the end.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the bundle in OUT.")] = False,
+) -> None:
+    """Train a sentiment head for single texts and add it to a bundle."""
+    check_target(out, replace=replace)
+    towers = open_bundle(bundle)
+    licences = _licences(texts, data_licence)
+    sources = [Source(str(path), licence, "given") for path, licence in zip(texts, licences, strict=True)]
+    entries, labelled = read_text_sources(sources, Path())
+    recipe = SentimentRecipe(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        freeze_layers=freeze_layers,
+        dev_share=dev_share,
+        seed=seed,
+        max_tokens=max_tokens,
+        bf16=bf16,
+        save_steps=save_steps,
+    )
+    with _working_folder(work, out) as folder:
+        parts = sentiment_parts(
+            read_parts(towers.path),
+            labelled,
+            data=entries,
+            base=base,
+            recipe=recipe,
+            work=folder,
+            resume=resume,
+            vectors=towers.encode_titles,
+        )
+        made = _write(out, parts, replace=replace)
+    metrics = made.manifest.metrics["sentiment"]
+    print_sentiment(metrics)
+    print(json.dumps({**_summary(made), "metrics": metrics}))
 
-    def served(tower: Any) -> Bundle:
-        made.append(_tower_parts(tower, work=work, base=base, licence=licence))
-        return write_bundle(work / "served", made[0], replace=True)
 
-    result = fit(sets, checkpoint=base, recipe=recipe, work=work, resume=resume, served=served)
-    return write_bundle(out, _with_scorer(made[0], result, work), replace=replace)
+def export_command(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            help=f"Checkpoint directory or hub name, of sentence-transformers or a BERT; or {DEFAULT_BASE}."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="Directory of the bundle to make.")],
+    matmul: Annotated[str, typer.Option(help="Precision of matrices: int8 or float32.")] = "int8",
+    embedding: Annotated[str, typer.Option(help="Precision of embeddings: int4, int8 or float32.")] = "int4",
+    max_tokens: Annotated[
+        int | None, typer.Option(min=8, help="Longest query or title in tokens; default: the checkpoint's.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the checkpoint; default: known for the default base only.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the bundle in OUT.")] = False,
+) -> None:
+    """Make a bundle from a checkpoint as it is: its scorer is the cosine, until `dualtower fit` trains one."""
+    check_target(out, replace=replace)
+    stated = licence or _base_licence(checkpoint)
+    parts = tower_parts(
+        load_tower(checkpoint, max_tokens=max_tokens),
+        base=checkpoint,
+        base_licence=stated,
+        licence=stated,
+        precision=Precision(matmul=matmul, embedding=embedding),
+    )
+    bundle = _write(out, parts, replace=replace)
+    lost = bundle.manifest.metrics["export"]["quantized"]
+    Console().print(f"Mean cosine to torch {lost['mean_cosine']:.4f}, least {lost['least_cosine']:.4f}.")
+    print(json.dumps({**_summary(bundle), "metrics": bundle.manifest.metrics["export"]}))
+
+
+def build_command(
+    out: Annotated[Path, typer.Argument(help="Directory of the bundle to make.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder to which the recipe's files are relative.")],
+    recipe: Annotated[
+        Path, typer.Option("--recipe", help="TOML file; default: the one that makes the shipped bundle.")
+    ] = DEFAULT_RECIPE,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Start from this checkpoint instead of the recipe's.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
+    ] = False,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints; default: beside OUT, removed at the end.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the bundle in OUT.")] = False,
+) -> None:
+    """Make a whole bundle from a recipe: tower, scorer, sentiment head, model card."""
+    wanted = read_recipe(recipe)
+    if base is not None:
+        wanted = dataclasses.replace(wanted, base=base, base_licence=_base_licence(base))
+    with _working_folder(work, out) as folder:
+        bundle = build(wanted, data=data, out=out, work=folder, resume=resume, replace=replace)
+    print_report(bundle.manifest.metrics["fit"])
+    if bundle.has_sentiment:
+        print_sentiment(bundle.manifest.metrics["sentiment"])
+    print(json.dumps(_summary(bundle)))
+
+
+def print_sentiment(metrics: dict[str, Any]) -> None:
+    """Print how the head did on held-out texts, beside the baseline, as a table for people."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in (
+        f"{metrics['rows']:,} dev texts",
+        "macro recall",
+        "macro F1",
+        "accuracy",
+        "calibration error",
+    ):
+        table.add_column(title, justify="left" if "dev" in title else "right")
+    rows = {
+        "head in float32": metrics,
+        "head as written": metrics["quantized"],
+        "logistic regression on the vectors": metrics["logistic_regression_on_vectors"],
+    }
+    for name, values in rows.items():
+        keys = ("macro_recall", "macro_f1", "accuracy", "calibration_error")
+        table.add_row(name, *(_number(values[key]) for key in keys))
+    Console().print(table)
 
 
 def print_report(report: dict[str, Any]) -> None:
@@ -175,35 +317,25 @@ def _licences(pairs: list[Path], stated: list[str] | None) -> list[str]:
     return stated
 
 
-def _tower_parts(tower: Any, *, work: Path, base: str | None, licence: str) -> Parts:
-    """A bundle of the tower with a scorer that is cosine alone, only there so that the bundle can be opened."""
-    max_tokens = int(tower.max_seq_length)
-    dim = int(tower.get_embedding_dimension())
-    encoder = quantize(export_graph(TowerGraph(tower), output="vectors", max_tokens=max_tokens), Precision())
-    return Parts(
-        graphs={
-            LAYOUT.encoder: encoder,
-            LAYOUT.scorer: export_scorer(ResidualScorer(dim, hidden=0), work / LAYOUT.scorer),
-        },
-        tokenizer=tokenizer_json(tower.tokenizer),
-        facts={
-            "dim": dim,
-            "max_tokens": max_tokens,
-            "threshold": 0.5,
-            "scorer": "cosine",
-            "base_model": {"name": base or DEFAULT_BASE},
-            "licence": licence,
-        },
-    )
+def _base_licence(base: str | None) -> str:
+    return DEFAULT_LICENCE if base in (None, DEFAULT_BASE) else "not given"
 
 
-def _with_scorer(tower: Parts, result: FitResult, work: Path) -> Parts:
-    facts = tower.facts | {
-        "threshold": result.threshold,
-        "scorer": result.scorer_kind,
-        "training_data": result.training_data,
-        "recipe": {"fit": result.recipe},
-        "metrics": {"fit": result.metrics},
-    }
-    scorer = export_scorer(result.scorer, work / LAYOUT.scorer)
-    return Parts(graphs=tower.graphs | {LAYOUT.scorer: scorer}, tokenizer=tower.tokenizer, facts=facts)
+@contextmanager
+def _working_folder(work: Path | None, out: Path) -> Iterator[Path]:
+    """The folder that a run goes on from; the one beside OUT is removed when all went well."""
+    folder = work or out.with_name(f".{out.name}.work")
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    if work is None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(out: Path, parts: Parts, *, replace: bool) -> Bundle:
+    parts.extra_files[LAYOUT.card] = model_card(parts.facts)
+    return write_bundle(out, parts, replace=replace)
+
+
+def _summary(bundle: Bundle) -> dict[str, Any]:
+    size = sum(int(entry["bytes"]) for entry in bundle.manifest.files.values())
+    return {"bundle": str(bundle.path), "bundle_id": bundle.bundle_id, "bytes": size}

@@ -15,7 +15,7 @@ from towers.train.export import TowerGraph, export_graph
 
 @pytest.fixture(scope="session", autouse=True)
 def offline() -> None:
-    """No test may reach a model hub. (The variable is read when the hub client is imported.)"""
+    """No test may reach a model hub. The variable is read when the hub client is imported."""
     import os
 
     os.environ["HF_HUB_OFFLINE"] = "1"

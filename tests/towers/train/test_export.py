@@ -23,7 +23,13 @@ from towers.train.export import (
     tokenizer_json,
 )
 
-TEXTS = ["red shoes", "怎么取消订单", "the delivery of my large blue winter coat is late, when do you ship it?", "", "a"]
+TEXTS = [
+    "red shoes",
+    "怎么取消订单",
+    "the delivery of my large blue winter coat is late, when do you ship it?",
+    "",
+    "a",
+]
 
 
 def batch(tower: Any, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,7 +40,9 @@ def batch(tower: Any, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
 def test_float_graph_equals_torch(tower: Any, tower_graph: onnx.ModelProto) -> None:
     """Vectors from the graph are those of sentence-transformers, for any batch size and length."""
     expected = tower.encode(TEXTS)
-    found = run_graph(tower_graph, [batch(tower, TEXTS[:3]), batch(tower, TEXTS[3:4]), batch(tower, TEXTS[4:])])
+    found = run_graph(
+        tower_graph, [batch(tower, TEXTS[:3]), batch(tower, TEXTS[3:4]), batch(tower, TEXTS[4:])]
+    )
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -56,7 +64,9 @@ def test_quantizing_leaves_the_float_graph_alone(tower_graph: onnx.ModelProto) -
 def test_int8_weights_use_seven_bits(tower_graph: onnx.ModelProto) -> None:
     """AVX2 adds pairs of products in 16 bits: only weights within +-64 can never overflow them."""
     graph = quantize(tower_graph, Precision())
-    weights = [onnx.numpy_helper.to_array(t) for t in graph.graph.initializer if t.data_type == onnx.TensorProto.INT8]
+    weights = [
+        onnx.numpy_helper.to_array(t) for t in graph.graph.initializer if t.data_type == onnx.TensorProto.INT8
+    ]
     large = [array for array in weights if array.size > 100]
     assert large
     assert max(int(np.abs(array.astype(int)).max()) for array in large) <= 64

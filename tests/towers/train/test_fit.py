@@ -104,7 +104,9 @@ def test_from_pairs_to_an_open_bundle(
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     bundle = open_bundle(tmp_path / "bundle")
     assert told["bundle_id"] == bundle.bundle_id
-    assert bundle.manifest.training_data == [{"name": "words", "rows": 200, "licence": "CC0-1.0"}]
+    assert bundle.manifest.training_data == [
+        {"use": "scorer", "name": "words", "rows": 200, "licence": "CC0-1.0"}
+    ]
     assert bundle.manifest.scorer == told["scorer"]
     assert 0 < bundle.score(bundle.encode_queries(["red shoes"])[0], bundle.encode_titles(["red hat"]))[0] < 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "words.jsonl"]

@@ -23,7 +23,11 @@ from towers.train.sentiment import (
     split_texts,
 )
 
-WORDS = {-1: ["terrible", "bad", "late", "lost"], 0: ["order", "card", "date", "订单"], 1: ["love", "great", "good", "好"]}
+WORDS = {
+    -1: ["terrible", "bad", "late", "lost"],
+    0: ["order", "card", "date", "订单"],
+    1: ["love", "great", "good", "好"],
+}
 
 
 def texts(count: int) -> Texts:
@@ -41,7 +45,11 @@ def test_learns_what_is_plain(checkpoint: Path, tmp_path: Path) -> None:
     recipe = SentimentRecipe(epochs=15, learning_rate=1e-2, batch_size=16, dev_share=0.2, max_tokens=32)
     vectors = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
     result = fit_sentiment(
-        texts(600), checkpoint=checkpoint, recipe=recipe, work=tmp_path, baseline=lambda rows: vectors[: len(rows)]
+        texts(600),
+        checkpoint=checkpoint,
+        recipe=recipe,
+        work=tmp_path,
+        baseline=lambda rows: vectors[: len(rows)],
     )
     assert result.metrics["macro_recall"] > 0.9
     assert result.metrics["macro_recall"] > result.metrics["logistic_regression_on_vectors"]["macro_recall"]
@@ -87,7 +95,9 @@ def test_an_interrupted_training_continues_from_its_checkpoint(checkpoint: Path,
         patch.setattr(Trainer, "__init__", with_interrupt)
         with pytest.raises(KeyboardInterrupt):
             fit_sentiment(texts(80), checkpoint=checkpoint, recipe=recipe, work=tmp_path / "parts")
-    resumed = fit_sentiment(texts(80), checkpoint=checkpoint, recipe=recipe, work=tmp_path / "parts", resume=True)
+    resumed = fit_sentiment(
+        texts(80), checkpoint=checkpoint, recipe=recipe, work=tmp_path / "parts", resume=True
+    )
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -109,7 +119,9 @@ def test_freezing_more_layers_than_there_are_is_refused(checkpoint: Path) -> Non
         freeze_lowest(model, 3)
 
 
-@given(st.lists(st.tuples(st.text("ab 好", max_size=4), st.sampled_from([-1, 0, 1])), min_size=1, max_size=40))
+@given(
+    st.lists(st.tuples(st.text("ab 好", max_size=4), st.sampled_from([-1, 0, 1])), min_size=1, max_size=40)
+)
 def test_split_never_leaks(rows: list[tuple[str, int]]) -> None:
     """No text is on both sides, in any writing, and a text's side does not depend on the others."""
     data = Texts([text for text, _ in rows], np.array([label for _, label in rows]))

@@ -34,7 +34,11 @@ def test_the_default_recipe_is_sound() -> None:
     from towers.train.sources import checked
 
     default = read_recipe(DEFAULT_RECIPE)
-    for kind, values in ((FitRecipe, default.fit), (SentimentRecipe, default.sentiment), (Precision, default.precision)):
+    for kind, values in (
+        (FitRecipe, default.fit),
+        (SentimentRecipe, default.sentiment),
+        (Precision, default.precision),
+    ):
         checked(kind, values, where="default.toml")
     assert default.pairs
     assert default.texts
@@ -46,9 +50,18 @@ def test_the_default_recipe_is_sound() -> None:
         ("base = ", "cannot read the recipe"),
         (GOOD + "colour = 1\n", r"unknown colour; expected some of file, licence"),
         ("colour = 1\n" + GOOD, r"recipe\.toml: unknown colour"),
-        (GOOD.replace('licence = "Apache-2.0"\norigin', "origin"), r"missing .*'licence'; expected file, licence"),
-        (GOOD.replace('tsv"\nlicence = "Apache-2.0"', 'tsv"\nlicence = "academic use"'), "may not be trained"),
-        (GOOD.replace('tsv"\nlicence = "Apache-2.0"', 'tsv"\nlicence = "CC-BY-NC, Non-Commercial"'), "Remove it"),
+        (
+            GOOD.replace('licence = "Apache-2.0"\norigin', "origin"),
+            r"missing .*'licence'; expected file, licence",
+        ),
+        (
+            GOOD.replace('tsv"\nlicence = "Apache-2.0"', 'tsv"\nlicence = "academic use"'),
+            "may not be trained",
+        ),
+        (
+            GOOD.replace('tsv"\nlicence = "Apache-2.0"', 'tsv"\nlicence = "CC-BY-NC, Non-Commercial"'),
+            "Remove it",
+        ),
     ],
 )
 def test_a_wrong_recipe_says_what_is_wrong(tmp_path: Path, text: str, complaint: str) -> None:

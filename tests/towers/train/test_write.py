@@ -23,7 +23,9 @@ def test_equal_tensors_are_stored_once(tiny_bundle_path: Path, tmp_path: Path) -
     """Two graphs with the same weights need the space of one."""
     graphs = {name: read_parts(tiny_bundle_path).graphs[LAYOUT.encoder] for name in ("one.onnx", "two.onnx")}
     share_weights({"one.onnx": graphs["one.onnx"]}, tmp_path / "alone.bin")
-    share_weights({name: read_parts(tiny_bundle_path).graphs[LAYOUT.encoder] for name in graphs}, tmp_path / "both.bin")
+    share_weights(
+        {name: read_parts(tiny_bundle_path).graphs[LAYOUT.encoder] for name in graphs}, tmp_path / "both.bin"
+    )
     assert (tmp_path / "both.bin").stat().st_size == (tmp_path / "alone.bin").stat().st_size > 0
 
 
@@ -40,7 +42,9 @@ def test_the_head_shares_the_frozen_layers(tiny_bundle_path: Path) -> None:
 def test_an_existing_bundle_is_kept_unless_replaced(tiny_copy: Path, tiny_bundle_path: Path) -> None:
     parts = read_parts(tiny_bundle_path)
     parts.facts["threshold"] = 0.25
-    with pytest.raises(InputError, match="already holds a bundle. Choose another directory, or pass --replace"):
+    with pytest.raises(
+        InputError, match=r"already holds a bundle\. Choose another directory, or pass --replace"
+    ):
         write_bundle(tiny_copy, parts)
     assert open_bundle(tiny_copy).threshold == 0.5
 
@@ -68,4 +72,6 @@ def test_extra_files_are_part_of_the_bundle(tmp_path: Path, tiny_bundle_path: Pa
     parts.extra_files[LAYOUT.card] = "# Model card\n"
     bundle = write_bundle(tmp_path / "out", parts)
     assert LAYOUT.card in bundle.manifest.files
-    np.testing.assert_array_equal(bundle.encode_queries(["tea"]), open_bundle(tiny_bundle_path).encode_queries(["tea"]))
+    np.testing.assert_array_equal(
+        bundle.encode_queries(["tea"]), open_bundle(tiny_bundle_path).encode_queries(["tea"])
+    )
