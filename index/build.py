@@ -33,8 +33,8 @@ from index.faiss_index import (
     IndexKind,
     VectorSearch,
     build_index,
+    check_kind,
     choose_kind,
-    measure_recall,
     new_index,
 )
 from index.fields import FieldFilter
@@ -42,6 +42,7 @@ from index.files import TEMPORARY, sync, write_json
 from index.intake import BadRows, Columns, read_titles
 from index.manifest import FORMAT, MANIFEST_FILE, ReleaseManifest, describe_files, version_of, write_manifest
 from index.progress import Reporter
+from index.recall import measure_recall, sample_queries
 from index.redis_release import check_redis, write_redis
 from index.redis_titles import release_prefix
 from index.release import open_release
@@ -139,7 +140,7 @@ def _build(
         new_index(choose_kind(1, factory=options.index_factory, search=options.index_search), encoder.dim)
     written = _take_in(source, releases.root, options=options, report=report)
     kind = choose_kind(written.count, factory=options.index_factory, search=options.index_search)
-    new_index(kind, encoder.dim)
+    check_kind(kind, dim=encoder.dim, count=written.count)
     parameters = {"factory": kind.factory, "search": kind.search, "block_titles": options.block_titles}
     version = version_of(encoder.bundle_id, written.sha256, parameters)
     if (finished := _sound_release(releases, version, report=report)) is not None:
@@ -159,12 +160,14 @@ def _take_in(source: Path, root: Path, *, options: BuildOptions, report: Reporte
     shutil.rmtree(intake, ignore_errors=True)
     intake.mkdir()
     bad_file = options.bad_rows or (root / BAD_ROWS_FILE if options.skip_bad_rows else None)
-    with BadRows(bad_file) as bad:
-        written = write_titles(intake, read_titles(source, columns=options.columns, bad=bad))
-    if bad.count and (not options.skip_bad_rows or not written.count):
-        raise bad.refusal(source)
-    if not written.count:
-        raise InputError(f"{source} has no titles")
+    try:
+        with BadRows(bad_file) as bad:
+            written = write_titles(intake, read_titles(source, columns=options.columns, bad=bad))
+        if bad.count and (not options.skip_bad_rows or not written.count):
+            raise bad.refusal(source)
+    except InputError:
+        shutil.rmtree(intake)
+        raise
     left_out = f", {bad.count:,} bad rows left out and written to {bad_file}" if bad.count else ""
     report.say(f"read {written.count:,} titles from {source}{left_out}")
     return written
@@ -219,7 +222,8 @@ class _Job:
             with self._report.counting("indexing", vectors.count) as advance:
                 build_index(vectors, self._kind, self._release, advance=advance)
         search = VectorSearch(self._release, vectors=vectors, kind=self._kind)
-        recall = measure_recall(search, vectors)
+        queries = self._encoder.encode_queries(sample_queries(TitleStore(self._release)))
+        recall = measure_recall(search, vectors, queries)
         self._report.say(f"index {self._kind.name} ({self._kind.factory}): recall@10 {recall:.4f}")
         manifest = self._manifest(recall, source)
         write_manifest(self._release, manifest)
@@ -238,16 +242,27 @@ class _Job:
             left.unlink(missing_ok=True)
 
     def _reuse_source(self) -> str | None:
-        """The release to copy vectors from: what an interrupted run has chosen, else the published one."""
+        """The release to copy vectors from: what an interrupted run has chosen, or a new choice."""
         if self._reuse_note.exists():
             noted: str | None = json.loads(self._reuse_note.read_text(encoding="utf-8"))["from"]
-            if noted is None or self._releases.path(noted).exists():
+            copied = (self._release / VECTORS_FILE).exists()
+            if copied or noted is None or (self._options.reuse and self._releases.path(noted).exists()):
                 return noted
-        chosen = self._releases.current() if self._options.reuse else None
-        if chosen is not None and not self._can_reuse(chosen):
-            chosen = None
+        chosen = next(filter(self._can_reuse, self._reuse_choices()), None)
         write_json(self._reuse_note, {"from": chosen})
         return chosen
+
+    def _reuse_choices(self) -> Iterator[str]:
+        """A release of the same titles with another index, then the published one."""
+        if not self._options.reuse:
+            return
+        for version in sorted(self._releases.versions()):
+            manifest = self._releases.info(version).manifest
+            same = self._encoder.bundle_id, self._written.sha256
+            if manifest is not None and (manifest.bundle_id, manifest.titles_sha256) == same:
+                yield version
+        if (current := self._releases.current()) is not None:
+            yield current
 
     def _can_reuse(self, version: str) -> bool:
         if version == self._version:

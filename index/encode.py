@@ -43,6 +43,9 @@ class TitleEncoder(Protocol):
     ) -> np.ndarray:
         """float32 (n, dim), rows of length 1; the same list gives the same bytes."""
 
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (n, dim), rows of length 1; the same text gives the same bytes."""
+
 
 @dataclass(frozen=True)
 class Reuse:
@@ -102,8 +105,7 @@ def make_plan(titles: WrittenTitles, *, reuse: Reuse | None, block_titles: int =
     digests, firsts, inverse = np.unique(titles.digests, return_index=True, return_inverse=True)
     earlier = np.full(len(digests), -1, np.int64) if reuse is None else reuse.find(digests)
     new = np.flatnonzero(earlier < 0)
-    # Sorted by length so that a batch pads little, then by digest so that the order of the file does not
-    # matter.
+    # By length, so that a batch pads little, then by digest, so that the order of the file does not matter.
     ordered = firsts[new[np.lexsort((digests[new], titles.lengths[firsts[new]]))]]
     blocks = [ordered[start : start + block_titles] for start in range(0, len(ordered), block_titles)]
     old = np.flatnonzero(earlier >= 0)
@@ -137,13 +139,13 @@ def encode_blocks(
     Raises:
         BundleError: the encoder gives something else than vectors of length 1.
     """
-    # Blocks are sorted by length: taken in that order the rate would fall all the way and the time left be
-    # wrong.
+    # Blocks are sorted by length: in that order the rate would fall all the way and the time left be wrong.
     for number in np.random.default_rng(0).permutation(len(plan.blocks)):
         rows = plan.blocks[number]
         path = block_path(directory, written.digests[rows])
         if not path.exists():
-            vectors = encoder.encode_titles([titles.title(int(row)).title for row in rows], progress=advance)
+            texts = [title.title for title in titles.titles(rows)]
+            vectors = encoder.encode_titles(texts, progress=advance)
             _check(vectors, len(rows), encoder.dim)
             write_array(path, vectors.astype(np.float16))
 

@@ -26,16 +26,14 @@ from towers.errors import InputError, ReleaseError
 
 INDEX_FILE: Final = "titles.faiss"
 
-# 19,406 x 384 on one core of a desktop processor: float16 0.7 ms, float32 1.1 ms, with half the memory.
-# 50,000 titles then take about 2 ms, where the graph starts to pay for its 8 s (19,406 titles) to 20 min (a
-# million) of building.
+# A search of 19,406 x 384 on one core takes 0.7 ms in float16 and 1.1 ms in float32, which needs twice the memory.
+# 50,000 titles then take about 2 ms; from there on a graph (0.2 ms) pays for its building (5 s for 19,406 titles).
 FLAT_TO: Final = 50_000
 HNSW_TO: Final = 1_000_000
 _TRAINING_ROWS: Final = 50_000  # enough for the range of each dimension (SQ8)
 _TRAINING_ROWS_A_LIST: Final = 64  # FAISS asks for at least 39 per list; 256 would take four times as long
 
-# The smallest number of candidates compared exactly: 0.1 ms, and the quantisation errors of SQ8 are gone at k
-# = 10.
+# The smallest number of candidates that are compared exactly. It takes 0.1 ms, and undoes the errors of SQ8.
 _LEAST_CANDIDATES: Final = 128
 _ROUNDING: Final = 2e-3  # twice what float16 (2^-11 of each product) can move two cosines apart
 
@@ -62,11 +60,11 @@ def choose_kind(count: int, *, factory: str | None = None, search: str | None = 
     if count <= FLAT_TO:
         kind = IndexKind("flat", "SQfp16")
     elif count <= HNSW_TO:
-        kind = IndexKind("hnsw", "HNSW32_SQ8", "efSearch=128")
+        kind = IndexKind("hnsw", "HNSW32_SQ8", "efSearch=256")
     else:
         # Between 4 and 8 sqrt(n) lists, as FAISS's guidelines say, and a power of two.
         lists = 1 << int(np.ceil(np.log2(4 * np.sqrt(count))))
-        kind = IndexKind("ivf", f"IVF{lists},SQ8", "nprobe=64")
+        kind = IndexKind("ivf", f"IVF{lists},SQ8", "nprobe=128")
     return kind if search is None else IndexKind(kind.name, kind.factory, search)
 
 
@@ -85,6 +83,20 @@ def new_index(kind: IndexKind, dim: int) -> Any:
         ) from exc
     _set_search(index, kind)
     return index
+
+
+def check_kind(kind: IndexKind, *, dim: int, count: int) -> None:
+    """Find out before the titles are encoded what can be known then.
+
+    Raises:
+        InputError: FAISS cannot make this index, or not of so few titles.
+    """
+    ivf = faiss.try_extract_index_ivf(new_index(kind, dim))
+    if ivf is not None and ivf.nlist > count:
+        raise InputError(
+            f"{kind.factory!r} has {ivf.nlist:,} lists for {count:,} titles, expected at least one title for each; "
+            "choose fewer lists, or leave --index-factory out"
+        )
 
 
 def _set_search(index: Any, kind: IndexKind) -> None:
@@ -223,42 +235,3 @@ def _read_index(path: Path) -> Any:
             f"{path} is no FAISS index that this FAISS ({faiss.__version__}) can read ({_reason(exc)}); "
             "build the release again with `dualtower index`"
         ) from exc
-
-
-def measure_recall(search: VectorSearch, vectors: TitleVectors, *, k: int = 10, queries: int = 200) -> float:
-    """How many of the true k best titles the index finds.
-
-    Stored vectors as queries would flatter an approximate index: each lies on a point of its graph or in the
-    very list that is probed first. A query here is the middle of two random titles, which is text-like in
-    every dimension (noise is not), lies near no stored vector and often between two lists of an IVF index:
-    harder than real queries.
-
-    Args:
-        search: what is measured, as the service uses it.
-        vectors: the truth.
-        k: how many results.
-        queries: how many queries.
-
-    Returns:
-        The mean share of results that are as close as the true k-th best, 0 to 1, rounded to 4 digits.
-    """
-    pairs = np.random.default_rng(0).integers(0, vectors.count, (2, queries))
-    middles = vectors.rows(pairs[0]) + vectors.rows(pairs[1])
-    middles /= np.maximum(np.linalg.norm(middles, axis=1, keepdims=True), 1e-6)
-    k = min(k, vectors.count)
-    bounds = _true_kth_best(middles, vectors, k)
-    # Equally close titles are equally right; the tolerance is float32's.
-    hits = [
-        np.sum(search.search(query, k)[0] >= bound - 1e-6)
-        for query, bound in zip(middles, bounds, strict=True)
-    ]
-    return round(float(np.sum(hits)) / (k * queries), 4)
-
-
-def _true_kth_best(queries: np.ndarray, vectors: TitleVectors, k: int) -> np.ndarray:
-    """float32 (queries,), the cosine of each query's k-th best title, by comparing with all."""
-    top = np.full((len(queries), k), -np.inf, np.float32)
-    for _, rows in vectors.chunks():
-        together = np.concatenate([top, queries @ rows.T], axis=1)
-        top = np.partition(together, together.shape[1] - k, axis=1)[:, -k:]
-    return np.asarray(top.min(axis=1))

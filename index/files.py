@@ -71,7 +71,7 @@ def exclusive(path: Path, *, busy: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock that the kernel drops when this process dies, however it dies.
 
     Args:
-        path: the lock file; it stays behind, empty or with the last holder's process id.
+        path: the lock file; it holds the process id while it is held, and stays behind, empty.
         busy: what to tell the person when another process holds the lock.
         wait: wait for the other process instead of refusing.
 
@@ -86,7 +86,10 @@ def exclusive(path: Path, *, busy: str, wait: bool = False) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 def _holder(file: IO[str]) -> str:

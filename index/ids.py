@@ -7,8 +7,8 @@ that stands in `titles.jsonl`, so that two ids with one hash can never be taken 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +17,8 @@ import numpy as np
 from index.files import write_array
 
 IDS_FILE: Final = "ids.npy"
-MAX_ID_BYTES: Final = (
-    512  # guess: longer ids are URLs gone wrong, and a lookup pads all ids to the longest one
-)
+MAX_ID_BYTES: Final = 512  # guess: longer ids are URLs gone wrong, and a lookup pads all ids to the longest
+_NO_ID: Final = b'""'  # no title has an empty id
 LINE_START: Final = b'{"id":'  # every line of titles.jsonl begins with this and the quoted id
 
 # The multiplier is 2^64 / golden ratio, as in Fibonacci hashing (Knuth, TAOCP 3, 6.4); the shift mixes the
@@ -28,10 +27,14 @@ _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 _HALF: Final = np.uint64(32)
 
 
-def quoted(identifier: str) -> bytes:
-    """An id as it stands in `titles.jsonl`: a JSON string in UTF-8, quotes included."""
+def quoted(ids: Sequence[str]) -> list[bytes]:
+    """Ids as they stand in `titles.jsonl`: JSON strings in UTF-8, quotes included."""
+    if not ids:
+        return []
+    # All in one call, which is four times faster; a line break inside a JSON string is written as \n.
+    text = json.dumps(list(ids), ensure_ascii=False, separators=("\n", ":"))[1:-1]
     # A lone surrogate cannot have been stored, so its bytes only have to differ from every stored id.
-    return encode_basestring(identifier).encode("utf-8", "surrogatepass")
+    return text.encode("utf-8", "surrogatepass").split(b"\n")
 
 
 def hash_ids(ids: Sequence[bytes]) -> np.ndarray:
@@ -79,7 +82,9 @@ class IdTable:
 
     def __init__(self, directory: Path, *, text: np.ndarray, offsets: np.ndarray) -> None:
         table = np.load(directory / IDS_FILE, mmap_mode="r", allow_pickle=False)
-        self._hashes, self._rows = table
+        self._hashes, self._rows = np.asarray(
+            table
+        )  # a view without the cost of np.memmap in every operation
         self._text, self._offsets = text, offsets
 
     def rows_of(self, ids: Sequence[str]) -> np.ndarray:
@@ -88,15 +93,10 @@ class IdTable:
         Returns:
             int64 (n,), -1 where there is no such id.
         """
-        names = [quoted(identifier) for identifier in ids]
-        rows = np.full(len(names), -1, np.int64)
-        usable = np.array([i for i, name in enumerate(names) if len(name) <= MAX_ID_BYTES + 2], np.int64)
-        if not usable.size:
-            return rows
-        wanted = [names[i] for i in usable]
-        hashes = hash_ids(wanted)
-        rows[usable] = self._verified(wanted, hashes, np.searchsorted(self._hashes, hashes))
-        return rows
+        # An id that is too long to have been stored becomes one that was not: a call pads all ids to the longest.
+        names = [name if len(name) <= MAX_ID_BYTES + 2 else _NO_ID for name in quoted(ids)]
+        hashes = hash_ids(names)
+        return self._verified(names, hashes, np.searchsorted(self._hashes, hashes))
 
     def _verified(self, names: list[bytes], hashes: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Go along the run of equal hashes, which is one long but for collisions, to the id itself."""

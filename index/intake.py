@@ -19,11 +19,8 @@ from towers.tables import read_rows, require_columns
 
 _SHOWN: Final = 10  # bad rows that an error repeats; the file of bad rows has them all
 _SHOWN_CHARACTERS: Final = 120
-_TABLES: Final = {
-    ".csv",
-    ".tsv",
-    ".parquet",
-}  # here every row has the same columns, so the first row can tell
+# Here every row has the same columns, so the first row can tell whether one is missing.
+_TABLES: Final = frozenset({".csv", ".tsv", ".parquet"})
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,12 @@ class BadRows:
 
     def __enter__(self) -> BadRows:
         if self.path is not None:
-            self._file = self._temporary(self.path).open("w", encoding="utf-8")
+            try:
+                self._file = self._temporary(self.path).open("w", encoding="utf-8")
+            except OSError as exc:
+                raise InputError(
+                    f"bad rows cannot be written to {self.path}: {exc}; name another file"
+                ) from exc
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,8 +115,9 @@ def _rows(path: Path, bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         yield from read_rows(path, on_bad_row=bad.add)
     except InputError as exc:
-        # "no usable row" is better said by the bad rows themselves.
-        raise bad.refusal(path) if bad.count else exc from exc
+        if not bad.count:
+            raise
+        raise InputError(f"{exc}\n{bad.refusal(path)}") from exc
 
 
 def _kind(path: Path) -> str:
@@ -129,8 +132,9 @@ def _check_columns(path: Path, row: dict[str, Any], columns: Columns) -> None:
 
 def _title(row: dict[str, Any], columns: Columns, *, number: int | None) -> Title:
     identifier = row.get(columns.id, number)
-    if columns.title not in row:
-        raise InputError(f"no column {columns.title!r} (it has {', '.join(map(repr, row)) or 'none'})")
+    wanted = [columns.title] if number is not None else [columns.id, columns.title]
+    if missing := [name for name in wanted if name not in row]:
+        raise InputError(f"no column {missing[0]!r} (it has {', '.join(map(repr, row)) or 'none'})")
     kept = [name for name in row if name not in (columns.id, columns.title)]
     if columns.kept is not None:
         kept = [name for name in columns.kept if name in row]
@@ -144,18 +148,15 @@ def _title(row: dict[str, Any], columns: Columns, *, number: int | None) -> Titl
 
 def _id_text(value: Any, column: str) -> str:
     if isinstance(value, float) and value.is_integer():
-        value = int(
-            value
-        )  # a parquet file that came from a data frame with a gap has its whole numbers as floats
+        # A data frame with a gap has its whole numbers as floats, and so has the parquet file made of it.
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"the id (column {column!r}) is {_said(value)}")
-    if len(quoted(value)) > MAX_ID_BYTES + 2:
-        raise InputError(
-            f"the id (column {column!r}) has {len(quoted(value)) - 2} bytes, at most {MAX_ID_BYTES} can be "
-            "used"
-        )
+    size = len(quoted([value])[0]) - 2
+    if size > MAX_ID_BYTES:
+        raise InputError(f"the id (column {column!r}) has {size} bytes, at most {MAX_ID_BYTES} can be used")
     return value
 
 

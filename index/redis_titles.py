@@ -26,9 +26,7 @@ from towers.errors import InputError, RedisUnavailableError
 NAMESPACE: Final = "dualtower"
 VECTOR_TYPE: Final = np.dtype("<f4")
 CHUNK: Final = 500  # titles a pipeline carries: 0.8 MB at 384 dimensions
-DEFAULT_TIMEOUT_S: Final = (
-    1.0  # guess: a service that waits longer than this is better off with its memory map
-)
+DEFAULT_TIMEOUT_S: Final = 1.0  # guess: who waits longer than this is better off with the memory map
 _RESERVED: Final = frozenset({"id", "title", "vector"})
 
 _log = logging.getLogger(__name__)

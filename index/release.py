@@ -30,7 +30,7 @@ from index.faiss_index import IndexKind, VectorSearch
 from index.fields import FieldFilter
 from index.manifest import WAY_OUT, ReleaseManifest, check_files, read_manifest
 from index.releases import ReleaseInfo, Releases
-from index.titles import Title, TitleStore
+from index.titles import Title, TitleStore, existing_rows
 from index.vectors import TitleVectors
 from towers.errors import BundleMismatchError, InputError, ReleaseError
 
@@ -166,7 +166,7 @@ class Release:
             raise InputError(f"k is {k}, expected at least 1")
         if rows is None:
             return self._parts.search.search(query, k)
-        return self._parts.vectors.search(query, k, rows=np.unique(self._checked(rows)))
+        return self._parts.vectors.search(query, k, rows=np.unique(existing_rows(rows, self.count)))
 
     def vectors(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """The vectors of some rows, from the memory map.
@@ -177,14 +177,7 @@ class Release:
         Returns:
             float32 (n, dim), rows of length 1, in the order of `rows`.
         """
-        return self._parts.vectors.rows(self._checked(rows))
-
-    def _checked(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        checked = np.asarray(rows, np.int64)
-        if checked.size and (checked.min() < 0 or checked.max() >= self.count):
-            wrong = checked[(checked < 0) | (checked >= self.count)][0]
-            raise InputError(f"there is no row {wrong}: rows go from 0 to {self.count - 1}")
-        return checked
+        return self._parts.vectors.rows(existing_rows(rows, self.count))
 
     def row_of(self, id: str) -> int | None:
         """The row of an id, or None."""

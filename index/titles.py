@@ -25,6 +25,7 @@ from towers.errors import InputError
 
 TITLES_FILE: Final = "titles.jsonl"
 OFFSETS_FILE: Final = "titles.npy"
+_ROWS_AT_ONCE: Final = 10_000  # titles held as objects in a pass over all of them
 DIGEST_BYTES: Final = 16  # 128 bits: no two texts of any catalogue will ever share one
 
 
@@ -109,10 +110,10 @@ class _IdHasher:
 
     def __init__(self) -> None:
         self._done: list[np.ndarray] = []
-        self._waiting: list[bytes] = []
+        self._waiting: list[str] = []
 
     def add(self, identifier: str) -> None:
-        self._waiting.append(quoted(identifier))
+        self._waiting.append(identifier)
         if len(self._waiting) == self._AT_ONCE:
             self._hash()
 
@@ -122,15 +123,28 @@ class _IdHasher:
         return np.concatenate(self._done)
 
     def _hash(self) -> None:
-        self._done.append(hash_ids(self._waiting))
+        self._done.append(hash_ids(quoted(self._waiting)))
         self._waiting = []
+
+
+def existing_rows(rows: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
+    """Rows as int64 (n,), once all are found to exist.
+
+    Raises:
+        InputError: names the first that does not.
+    """
+    asked = np.asarray(rows, np.int64)
+    if asked.size and (asked.min() < 0 or asked.max() >= count):
+        wrong = asked[(asked < 0) | (asked >= count)][0]
+        raise InputError(f"there is no row {wrong}: rows go from 0 to {count - 1}")
+    return asked
 
 
 class TitleStore:
     """Reads titles by row or by id from the memory map; safe to use from many threads."""
 
     def __init__(self, directory: Path) -> None:
-        self._offsets = np.load(directory / OFFSETS_FILE, mmap_mode="r", allow_pickle=False)
+        self._offsets = np.asarray(np.load(directory / OFFSETS_FILE, mmap_mode="r", allow_pickle=False))
         with (directory / TITLES_FILE).open("rb") as file:
             self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._ids = IdTable(directory, text=np.frombuffer(self._text, np.uint8), offsets=self._offsets)
@@ -144,14 +158,17 @@ class TitleStore:
         Raises:
             InputError: there is no such row.
         """
-        if not 0 <= row < len(self):
-            raise InputError(f"there is no row {row}: rows go from 0 to {len(self) - 1}")
-        start, end = self._offsets[row : row + 2].tolist()
-        return Title(**json.loads(self._text[start:end]))
+        return self.titles([row])[0]
 
     def titles(self, rows: Sequence[int] | np.ndarray) -> list[Title]:
-        """The titles in some rows, in the order of the rows."""
-        return [self.title(int(row)) for row in rows]
+        """The titles in some rows, in the order of the rows.
+
+        Raises:
+            InputError: there is no such row.
+        """
+        asked = existing_rows(rows, len(self))
+        places = zip(self._offsets[asked].tolist(), self._offsets[asked + 1].tolist(), strict=True)
+        return [Title(**json.loads(self._text[start:end])) for start, end in places]
 
     def row_of(self, identifier: str) -> int | None:
         """The row of an id, or None."""
@@ -163,5 +180,8 @@ class TitleStore:
 
     def digests(self) -> np.ndarray:
         """S16 (count,), the digest of each row's text, as in `WrittenTitles`."""
-        digests = b"".join(digest_of(self.title(row).title.encode("utf-8")) for row in range(len(self)))
-        return np.frombuffer(digests, f"S{DIGEST_BYTES}")
+        digests = bytearray()
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            rows = range(start, min(start + _ROWS_AT_ONCE, len(self)))
+            digests += b"".join(digest_of(title.title.encode("utf-8")) for title in self.titles(rows))
+        return np.frombuffer(bytes(digests), f"S{DIGEST_BYTES}")

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 
 VECTORS_FILE: Final = "vectors.npy"
-ROWS_AT_ONCE: Final = (
-    16_384  # 25 MB of float32 at 384 dimensions: bounds the memory of every pass over all rows
-)
+ROWS_AT_ONCE: Final = 16_384  # 25 MB of float32 at 384 dimensions: the memory of a pass over all rows
+# 3 MB: comparing all of 19,406 x 384 takes 12 ms in pieces of this size, 18 ms in pieces of 16,384.
+_ROWS_IN_CACHE: Final = 2_048
 
 
 def widen(halves: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ class TitleVectors:
     """Reads title vectors from the memory map; safe to use from many threads."""
 
     def __init__(self, directory: Path) -> None:
-        self.stored: np.ndarray = np.load(directory / VECTORS_FILE, mmap_mode="r", allow_pickle=False)
+        self.stored = np.asarray(np.load(directory / VECTORS_FILE, mmap_mode="r", allow_pickle=False))
 
     @property
     def count(self) -> int:
@@ -115,7 +115,7 @@ class TitleVectors:
         Returns:
             float32 (n, dim), rows of length 1.
         """
-        return unit_rows(np.asarray(self.stored[rows]))
+        return unit_rows(self.stored[rows])
 
     def chunks(self) -> Iterator[tuple[int, np.ndarray]]:
         """All vectors, a bounded number of rows at a time.
@@ -124,7 +124,7 @@ class TitleVectors:
             (first row, float32 (at most `ROWS_AT_ONCE`, dim)).
         """
         for start in range(0, self.count, ROWS_AT_ONCE):
-            yield start, unit_rows(np.asarray(self.stored[start : start + ROWS_AT_ONCE]))
+            yield start, unit_rows(self.stored[start : start + ROWS_AT_ONCE])
 
     def search(self, query: np.ndarray, k: int, *, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compare the query with each of some rows, exactly.
@@ -137,9 +137,8 @@ class TitleVectors:
         Returns:
             The k best: cosines float32 (m,), rows int64 (m,), best first.
         """
-        found = np.empty(0, np.float32), np.empty(0, np.int64)
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            part = rows[start : start + ROWS_AT_ONCE]
-            cosines = cosines_of(query, self.rows(part))
-            found = best(np.append(found[0], cosines), np.append(found[1], part), k)
-        return found
+        cosines = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), _ROWS_IN_CACHE):
+            part = slice(start, start + _ROWS_IN_CACHE)
+            cosines[part] = cosines_of(query, self.rows(rows[part]))
+        return best(cosines, rows, k)

@@ -147,6 +147,17 @@ def test_vectors_of_unchanged_titles_are_reused(desk: Desk) -> None:
     assert desk.encoded == 10 + 280
 
 
+def test_another_index_over_the_same_titles_encodes_nothing(desk: Desk) -> None:
+    """A release that was not good enough to be published still spares its successor the encoding."""
+    first = desk.index(sample_rows(), index_factory="IVF16,SQ8")
+    before = desk.encoded
+    second = desk.index(publish=True)
+    assert desk.encoded == before
+    assert second.reused_from == first.version
+    files = [release_of(desk, version)["vectors.npy"] for version in (first.version, second.version)]
+    assert files[0] == files[1]
+
+
 def test_what_is_reused_is_decided_once(desk: Desk, tmp_path: Path) -> None:
     """A job that died goes on with the release that it began to copy from, whatever was published since."""
     base = desk.index(sample_rows(100), publish=True)
@@ -196,6 +207,7 @@ def test_bad_rows_refuse_the_file(desk: Desk) -> None:
     assert "row 32: the title (column 'title') is empty" in str(caught.value)
     assert desk.releases.current() == version
     assert desk.releases.versions() == [version]
+    assert unfinished(desk) == []
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -208,6 +220,12 @@ def test_bad_rows_can_be_left_out(desk: Desk, tmp_path: Path, named: bool) -> No
     assert json.loads(json.loads(lines[0])["raw"]) == BAD[0]
     assert "2 bad rows left out" in desk.said
     assert desk.index(sample_rows(30)).version == manifest.version
+
+
+def test_a_file_for_bad_rows_that_cannot_be_written(desk: Desk, tmp_path: Path) -> None:
+    """A wrong --bad-rows is named before anything is read."""
+    with pytest.raises(InputError, match=r"bad rows cannot be written to .*/nowhere/bad\.jsonl"):
+        desk.index(sample_rows(5), bad_rows=tmp_path / "nowhere" / "bad.jsonl")
 
 
 def test_no_good_row_at_all(desk: Desk) -> None:

@@ -80,7 +80,8 @@ def test_a_missing_column_is_named_at_once(tmp_path: Path, columns: Columns) -> 
         ({"id": "b", "title": ["x"]}, "the title (column 'title') is ['x'], expected text"),
         ({"id": "b", "title": True}, "the title (column 'title') is True, expected text"),
         ({"id": "", "title": "x"}, "the id (column 'id') is empty"),
-        ({"title": "x"}, "the id (column 'id') is empty"),
+        ({"title": "x"}, "no column 'id' (it has 'title')"),
+        ({"id": None, "title": "x"}, "the id (column 'id') is empty"),
         ({"id": 1.5, "title": "x"}, "the id (column 'id') is 1.5, expected text"),
         ({"id": False, "title": "x"}, "the id (column 'id') is False, expected text"),
         ({"id": "x" * 600, "title": "x"}, f"has 600 bytes, at most {MAX_ID_BYTES}"),
@@ -148,6 +149,14 @@ def test_the_refusal_shows_the_first_rows_and_counts_all(tmp_path: Path) -> None
     assert "row 12: " not in text
     assert "2 more" in text
     assert "--on-bad-row skip" in text
+
+
+def test_a_file_that_ends_too_early_says_so_beside_its_bad_rows(tmp_path: Path) -> None:
+    """A truncated file is an error of its own, not one more bad row that could be left out."""
+    lines = b'{"id": "a", "title": ""}\n' + b"".join(b'{"id": "%d", "title": "x"}\n' % i for i in range(9999))
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress(lines)[:-2000])
+    with pytest.raises(InputError, match=r"cannot be read to its end(.|\n)*row 1: the title"):
+        read(tmp_path / "t.jsonl.gz")
 
 
 def test_when_no_row_is_usable_the_reasons_are_shown(tmp_path: Path) -> None:
