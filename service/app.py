@@ -111,6 +111,9 @@ def _add_health(app: FastAPI, state: State) -> None:
         status = HTTPStatus.OK if found["ready"] else HTTPStatus.SERVICE_UNAVAILABLE
         return Response(to_json(found), status, media_type="application/json")
 
+    for path, probe in (("/health/live", live), ("/health/ready", ready)):
+        app.head(path, include_in_schema=False)(probe)  # some balancers probe with HEAD
+
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Counts and times for Prometheus."""

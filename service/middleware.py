@@ -34,9 +34,8 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if (
-                    self._state.draining
-                ):  # a kept connection would end in the middle of the client's next request
+                if self._state.draining:
+                    # A kept connection would soon end under the client's next request.
                     message.setdefault("headers", []).append((b"connection", b"close"))
             await send(message)
 

@@ -14,14 +14,16 @@ from towers.errors import RedisUnavailableError
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE_S = 30.0  # guess, untested
+# Guesses, untested.
+LONGEST_PAUSE_S = 30.0
+FORGET_S = 60.0  # a failure that comes this long after the last one is a new story
 
 
 class RedisGuard:
     """Lets calls through to Redis while it answers, and answers None at once while it does not.
 
     A server that answers probes but fails real calls (overloaded, too slow) would be tried again at every
-    probe; each such failure doubles the pause before the next attempt, and the first real success resets it.
+    probe; each such failure soon after another one doubles the pause before the next attempt.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class RedisGuard:
         self._ping, self._metrics, self._probe_s, self._now = ping, metrics, probe_s, now
         self._lock = threading.Lock()
         self._strikes = 0
+        self._failed_at = float("-inf")
         self._not_before = 0.0
         self.problem: str | None = "not asked yet"
 
@@ -48,14 +51,11 @@ class RedisGuard:
         if not self.up:
             return None
         try:
-            result = call()
+            return call()
         except RedisUnavailableError as exc:
-            self._strikes += 1
-            pause = min(LONGEST_PAUSE_S, self._probe_s * 2 ** (self._strikes - 1))
-            self._down(exc, not_before=self._now() + pause)
+            if self._down(exc):
+                self._pause()
             return None
-        self._strikes = 0
-        return result
 
     def probe(self) -> None:
         """Look whether Redis answers and open or close the way accordingly; may take one timeout."""
@@ -65,18 +65,26 @@ class RedisGuard:
             self._ping()
         except RedisUnavailableError as exc:
             self._strikes = 0  # not a server that only answers probes: be there at once when it is back
-            self._down(exc, not_before=0.0)
+            self._down(exc)
         else:
             self._back()
 
-    def _down(self, error: RedisUnavailableError, *, not_before: float) -> None:
+    def _pause(self) -> None:
+        """Put off the next attempt after a failed call; of several calls that fail together, only after one."""
+        now = self._now()
+        self._strikes = self._strikes + 1 if now - self._failed_at < FORGET_S else 1
+        self._failed_at = now
+        self._not_before = now + min(LONGEST_PAUSE_S, self._probe_s * 2.0 ** (self._strikes - 1))
+
+    def _down(self, error: RedisUnavailableError) -> bool:
+        """Close the way; True when it was open."""
         self._metrics.redis_failures.inc()
         with self._lock:
             was_up, self.problem = self.up, str(error)
-            self._not_before = not_before
         self._metrics.redis_up.set(0)
         if was_up:
             log.warning("redis down, going on without it", extra={"reason": self.problem})
+        return was_up
 
     def _back(self) -> None:
         with self._lock:

@@ -13,7 +13,6 @@ from types import FrameType
 import uvicorn
 
 from service.app import create_app
-from service.memory import keep_freed_memory
 from service.state import State
 
 log = logging.getLogger(__name__)
@@ -70,7 +69,6 @@ def run(state: State) -> None:
         timeout_graceful_shutdown=settings.shutdown_s,
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    keep_freed_memory()
     signal.signal(signal.SIGTERM, _leave)  # uvicorn raises the signal again once everything is finished
     try:
         DrainingServer(config, state).run()

@@ -11,6 +11,7 @@ from index.titles import Title
 from service.errors import NoReleaseError
 from service.metrics import Metrics
 from service.redis_guard import RedisGuard
+from towers.errors import RedisUnavailableError
 
 
 class OpenRelease(Protocol):
@@ -56,7 +57,10 @@ class RemoteTitles:
 
     def look(self) -> None:
         """See whether the release is there completely."""
-        self._complete = self._guard.ask(self._shared.sealed) is not None
+        try:
+            self._complete = self._guard.up and self._shared.sealed() is not None
+        except RedisUnavailableError:  # the guard's own probe will find out, too
+            self._complete = False
 
     def vectors(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
         """Vectors (n, dim) of ids, and whether each was found, bool (n,); None when Redis cannot be asked."""

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 
 from service.metrics import Metrics
-from service.redis_guard import LONGEST_PAUSE_S, RedisGuard
+from service.redis_guard import FORGET_S, LONGEST_PAUSE_S, RedisGuard
 from towers.errors import RedisUnavailableError
 
 
@@ -120,9 +121,29 @@ def test_a_server_that_only_answers_probes_is_tried_ever_less_often(
         clock.time += 1
         guard.probe()
     assert guard.ask(redis.get) == "value"
-    redis.answers_calls = False  # a later failure starts from the short pause again
+    clock.time += FORGET_S
+    redis.answers_calls = False  # a much later failure starts from the short pause again
     guard.ask(redis.get)
     clock.time += 1.5
+    guard.probe()
+    assert guard.up
+
+
+def test_calls_that_fail_together_count_as_one_failure(guard: RedisGuard, redis: Redis, clock: Clock) -> None:
+    """Sixteen workers wait for the same dead server; the pause after that is that of one failure."""
+    together = threading.Barrier(16)
+
+    def fail() -> None:
+        together.wait()
+        raise RedisUnavailableError("timeout")
+
+    threads = [threading.Thread(target=guard.ask, args=(fail,)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not guard.up
+    clock.time += 1
     guard.probe()
     assert guard.up
 

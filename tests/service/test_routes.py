@@ -436,6 +436,12 @@ class TestHealth:
         ReadyAnswer.model_validate_json(response.content, strict=True)
         assert response.json() == {"ready": True, "not_ready": [], "degraded": [], "release": "v1"}
 
+    def test_probes_may_use_head(self, client: TestClient, bare_client: TestClient) -> None:
+        """The status says it all."""
+        assert client.head("/health/live").status_code == 200
+        assert client.head("/health/ready").status_code == 200
+        assert bare_client.head("/health/ready").status_code == 503
+
     def test_not_ready_names_what_is_missing(self, bare_client: TestClient) -> None:
         """503 and the way out; the process is alive all the same."""
         response = bare_client.get("/health/ready")

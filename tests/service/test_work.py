@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-import platform
 import threading
 
 import pytest
 
 from service.errors import BusyError
-from service.memory import keep_freed_memory
 from service.work import Work
 
 
@@ -48,9 +46,3 @@ def test_closing_waits_for_what_runs() -> None:
         await task
 
     asyncio.run(story())
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt's thresholds")
-def test_the_c_library_takes_the_settings() -> None:
-    """Mallopt refuses values that it cannot use; these it takes."""
-    assert keep_freed_memory()
