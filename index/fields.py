@@ -111,9 +111,8 @@ class FieldFilter:
 
     def __init__(self, directory: Path) -> None:
         listed: dict[str, list[str]] = json.loads((directory / VALUES_FILE).read_text(encoding="utf-8"))
-        self._codes = (
-            np.load(directory / CODES_FILE, mmap_mode="r", allow_pickle=False) if listed else np.empty((0, 0))
-        )
+        if listed:
+            self._codes = np.asarray(np.load(directory / CODES_FILE, mmap_mode="r", allow_pickle=False))
         self._line = {name: line for line, name in enumerate(listed)}
         self._number = {name: {text: i for i, text in enumerate(texts)} for name, texts in listed.items()}
 

@@ -7,8 +7,8 @@ that stands in `titles.jsonl`, so that two ids with one hash can never be taken 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Final
 
@@ -27,20 +27,16 @@ _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 _HALF: Final = np.uint64(32)
 
 
-def quoted(ids: Sequence[str]) -> list[bytes]:
-    """Ids as they stand in `titles.jsonl`: JSON strings in UTF-8, quotes included."""
-    if not ids:
-        return []
-    # All in one call, which is four times faster; a line break inside a JSON string is written as \n.
-    text = json.dumps(list(ids), ensure_ascii=False, separators=("\n", ":"))[1:-1]
+def quoted(identifier: str) -> bytes:
+    """An id as it stands in `titles.jsonl`: a JSON string in UTF-8, quotes included."""
     # A lone surrogate cannot have been stored, so its bytes only have to differ from every stored id.
-    return text.encode("utf-8", "surrogatepass").split(b"\n")
+    return encode_basestring(identifier).encode("utf-8", "surrogatepass")
 
 
 def hash_ids(ids: Sequence[bytes]) -> np.ndarray:
     """Hash byte strings, eight bytes of all of them at a time.
 
-    Ten times faster than `hashlib` for 1,000 ids, which is what a match request sends, and the same in every
+    Four times faster than `hashlib` for 1,000 ids, which is what a match request sends, and the same in every
     process, unlike `hash()`.
 
     Returns:
@@ -81,10 +77,10 @@ class IdTable:
     """
 
     def __init__(self, directory: Path, *, text: np.ndarray, offsets: np.ndarray) -> None:
-        table = np.load(directory / IDS_FILE, mmap_mode="r", allow_pickle=False)
+        # As a plain array: np.memmap adds its own cost to every operation.
         self._hashes, self._rows = np.asarray(
-            table
-        )  # a view without the cost of np.memmap in every operation
+            np.load(directory / IDS_FILE, mmap_mode="r", allow_pickle=False)
+        )
         self._text, self._offsets = text, offsets
 
     def rows_of(self, ids: Sequence[str]) -> np.ndarray:
@@ -94,7 +90,7 @@ class IdTable:
             int64 (n,), -1 where there is no such id.
         """
         # An id that is too long to have been stored becomes one that was not: a call pads all ids to the longest.
-        names = [name if len(name) <= MAX_ID_BYTES + 2 else _NO_ID for name in quoted(ids)]
+        names = [name if len(name) <= MAX_ID_BYTES + 2 else _NO_ID for name in map(quoted, ids)]
         hashes = hash_ids(names)
         return self._verified(names, hashes, np.searchsorted(self._hashes, hashes))
 

@@ -154,7 +154,7 @@ def _id_text(value: Any, column: str) -> str:
         value = str(value)
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"the id (column {column!r}) is {_said(value)}")
-    size = len(quoted([value])[0]) - 2
+    size = len(quoted(value)) - 2
     if size > MAX_ID_BYTES:
         raise InputError(f"the id (column {column!r}) has {size} bytes, at most {MAX_ID_BYTES} can be used")
     return value

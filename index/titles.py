@@ -110,10 +110,10 @@ class _IdHasher:
 
     def __init__(self) -> None:
         self._done: list[np.ndarray] = []
-        self._waiting: list[str] = []
+        self._waiting: list[bytes] = []
 
     def add(self, identifier: str) -> None:
-        self._waiting.append(identifier)
+        self._waiting.append(quoted(identifier))
         if len(self._waiting) == self._AT_ONCE:
             self._hash()
 
@@ -123,7 +123,7 @@ class _IdHasher:
         return np.concatenate(self._done)
 
     def _hash(self) -> None:
-        self._done.append(hash_ids(quoted(self._waiting)))
+        self._done.append(hash_ids(self._waiting))
         self._waiting = []
 
 
