@@ -216,7 +216,7 @@ class _Job:
         self._adopt_titles()
         source = self._reuse_source()
         if not (self._release / VECTORS_FILE).exists():
-            self._make_vectors(source)
+            source = self._make_vectors(source)
         vectors = TitleVectors(self._release)
         if not (self._release / INDEX_FILE).exists():
             with self._report.counting("indexing", vectors.count) as advance:
@@ -248,9 +248,11 @@ class _Job:
             copied = (self._release / VECTORS_FILE).exists()
             if copied or noted is None or (self._options.reuse and self._releases.path(noted).exists()):
                 return noted
-        chosen = next(filter(self._can_reuse, self._reuse_choices()), None)
-        write_json(self._reuse_note, {"from": chosen})
-        return chosen
+        return self._note_reuse(next(filter(self._can_reuse, self._reuse_choices()), None))
+
+    def _note_reuse(self, source: str | None) -> str | None:
+        write_json(self._reuse_note, {"from": source})
+        return source
 
     def _reuse_choices(self) -> Iterator[str]:
         """A release of the same titles with another index, then the published one."""
@@ -274,10 +276,13 @@ class _Job:
             return False
         return True
 
-    def _make_vectors(self, source: str | None) -> None:
+    def _make_vectors(self, source: str | None) -> str | None:
+        """Encode, copy and assemble; the release that something was copied from."""
         release = None if source is None else open_release(self._releases.root, source, bundle=self._encoder)
         reuse = None if release is None else Reuse.of(release.digests(), release.stored_vectors())
         plan = make_plan(self._written, reuse=reuse, block_titles=self._options.block_titles)
+        if not len(plan.reused):
+            source = self._note_reuse(None)
         finished, done = finished_titles(self._written, plan, self._blocks)
         self._say_plan(plan, source, finished)
         titles = TitleStore(self._release)
@@ -293,6 +298,7 @@ class _Job:
             dim=self._encoder.dim,
             release=self._release,
         )
+        return source
 
     def _say_plan(self, plan: Plan, source: str | None, finished: int) -> None:
         reused = f"; {len(plan.reused):,} vectors reused from release {source}" if source else ""

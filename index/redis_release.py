@@ -27,6 +27,10 @@ def check_redis(url: str) -> None:
     redis = RedisTitles(url, prefix=release_prefix("none"), dim=0)
     try:
         redis.ping()
+    except RedisUnavailableError as exc:
+        raise RedisUnavailableError(
+            f"{exc} Start it, correct --redis, or leave it out; nothing was built."
+        ) from exc
     finally:
         redis.close()
 

@@ -147,6 +147,13 @@ def test_vectors_of_unchanged_titles_are_reused(desk: Desk) -> None:
     assert desk.encoded == 10 + 280
 
 
+def test_an_unrelated_release_leaves_no_trace(desk: Desk, shared_desk: Desk) -> None:
+    """When no text is shared with the published release, the new one is what it would be without it."""
+    desk.index([{"id": "a", "title": "something else"}], publish=True)
+    version = desk.index(sample_rows()).version
+    assert release_of(desk, version) == release_of(shared_desk, version)
+
+
 def test_another_index_over_the_same_titles_encodes_nothing(desk: Desk) -> None:
     """A release that was not good enough to be published still spares its successor the encoding."""
     first = desk.index(sample_rows(), index_factory="IVF16,SQ8")
@@ -352,7 +359,7 @@ def test_a_redis_that_forgets_is_noticed(desk: Desk, redis_factory: Callable[[],
 
 def test_redis_that_is_not_there_is_noticed_first(desk: Desk) -> None:
     """A wrong URL does not cost the time of encoding."""
-    with pytest.raises(RedisUnavailableError):
+    with pytest.raises(RedisUnavailableError, match="leave it out; nothing was built"):
         desk.index(sample_rows(), redis_url="redis://127.0.0.1:1/0")
     assert desk.encoded == 0
 
