@@ -24,7 +24,7 @@ short = st.text(st.characters(codec="utf-8"), max_size=5)
 scalars = short | st.integers(-3, 3) | st.booleans() | st.sampled_from([0.5, 1.0])
 
 
-@settings(deadline=None, max_examples=40)  # each example writes and syncs files
+@settings(deadline=None, max_examples=25)  # each example writes and syncs files
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), scalars), min_size=1, max_size=20))
 def test_a_filter_finds_the_rows_with_the_value(rows: list[dict[str, Any]]) -> None:
     """For every field and every value, the rows found are those that have it, as text."""

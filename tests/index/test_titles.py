@@ -27,7 +27,7 @@ def stored(directory: Path, ids: list[str]) -> TitleStore:
     return TitleStore(directory)
 
 
-@settings(deadline=None, max_examples=40)  # each example writes and syncs files
+@settings(deadline=None, max_examples=25)  # each example writes and syncs files
 @given(st.lists(titles, min_size=1, max_size=20, unique_by=lambda title: title.id), texts)
 def test_titles_and_ids_survive_the_disk(written: list[Title], other: str) -> None:
     """What is written is read again, whatever the characters, and ids lead to rows as in a dict."""
