@@ -32,7 +32,7 @@ check: $(DEV)/.installed compose  ## Check format, lint, types, the direction of
 
 bundle: $(DEV)/.base  ## Build the default bundle again, from the training data in DATA=dir.
 	@[ -n "$(DATA)" ] || { echo "Say where the training data is: make bundle DATA=dir"; exit 2; }
-	$(DEV)/bin/dualtower build --data "$(DATA)" --replace
+	$(DEV)/bin/dualtower build towers/bundles/default --data "$(DATA)" --work runs/bundle --replace
 
 walk: $(DEV)/.base  ## Walk the whole flow, from pairs to answers; a few minutes.
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" examples/walk.sh
