@@ -1,8 +1,8 @@
 """The small DNN over two vectors: its form and its graph.
 
 score = sigmoid(a · cosine + b + MLP(|Pu − Pv|, Pu ∘ Pv)) for a query vector u and a title vector v. P is a learned
-projection to fewer dimensions; without it the MLP gains a tenth as much (docs/experiments.md). The MLP's last layer
-starts at zero, so that training starts from calibrated cosine.
+projection to fewer dimensions; without it the MLP gained less in every setting tried (docs/experiments.md). The MLP's
+last layer starts at zero, so that training starts from calibrated cosine.
 """
 
 from __future__ import annotations

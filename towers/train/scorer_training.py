@@ -20,20 +20,19 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class ScorerRecipe:
-    """How a scorer is trained. The defaults won in five-fold comparisons on 384-wide vectors (docs/experiments.md).
+    """How a scorer is trained. The defaults were chosen on five folds of 384-wide vectors (docs/experiments.md).
 
     Attributes:
         width: Dimensions of the projection P; at most those of the vectors.
         hidden: Width of the hidden layer.
         dropout: Share of the MLP's inputs and of its hidden units that are dropped.
-        noise: Length of the random vector that is added to each vector of length 1, anew in each step. The strongest
-            single remedy against overfitting.
+        noise: Length of the random vector that is added to each vector of length 1, anew in each step.
         epochs: Passes over the pairs, with a rate that falls linearly to 0.
         batch_size: Pairs per step.
         learning_rate: Peak rate of the MLP (AdamW).
         weight_decay: AdamW's, on matrices.
         random_negatives: Pairs of a query and a random title of its set added as non-matches, per labelled pair.
-        ranking: Weight of a loss on the order of titles of one query. 0: none, which won.
+        ranking: Weight of a loss on the order of titles of one query. 0: none; it cost AUC on pairs of questions.
         shrink: The trained MLP's logit is multiplied by it: what overfitted loses more than what did not.
         seed: Of the weights, the order of pairs and all noise.
     """
