@@ -17,7 +17,14 @@ from towers.train.export import Precision
 from towers.train.finetune import TowerRecipe
 from towers.train.fit import FitRecipe, fit
 from towers.train.scorer_training import ScorerRecipe
-from towers.train.sentiment import Encode, SentimentRecipe, fit_sentiment, join_texts, split_texts
+from towers.train.sentiment import (
+    Encode,
+    SentimentRecipe,
+    fit_sentiment,
+    join_texts,
+    logistic_regression,
+    split_texts,
+)
 from towers.train.sources import BundleRecipe, Source, checked, unescape
 from towers.train.write import Parts, check_target, write_bundle
 
@@ -121,10 +128,9 @@ def sentiment_parts(
         vectors: Texts to vectors, for the logistic regression that the head is compared with.
     """
     precision = checked(Precision, parts.facts["recipe"].get("precision", {}), where="recipe of the bundle")
-    result = fit_sentiment(
-        texts, checkpoint=base, recipe=recipe, work=work / "sentiment", resume=resume, baseline=vectors
-    )
-    _, dev = split_texts(texts, share=recipe.dev_share, seed=recipe.seed)
+    result = fit_sentiment(texts, checkpoint=base, recipe=recipe, work=work / "sentiment", resume=resume)
+    train, dev = split_texts(texts, share=recipe.dev_share, seed=recipe.seed)
+    result.metrics["logistic_regression_on_vectors"] = logistic_regression(train, dev, vectors)
     return with_sentiment(parts, result, dev=dev, data=data, precision=precision)
 
 

@@ -47,7 +47,7 @@ class ScorerRecipe:
     weight_decay: float = 0.01
     random_negatives: float = 0.5
     ranking: float = 0.0
-    shrink: float = 0.6
+    shrink: float = 0.35
     seed: int = 13
 
 

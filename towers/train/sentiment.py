@@ -141,7 +141,6 @@ def fit_sentiment(
     recipe: SentimentRecipe | None = None,
     work: Path,
     resume: bool = False,
-    baseline: Encode | None = None,
 ) -> SentimentResult:
     """Fine-tune a classifier, calibrate it and measure it on held-out texts.
 
@@ -152,7 +151,6 @@ def fit_sentiment(
         work: Folder for the Trainer's checkpoints and the finished head.
         resume: Take the finished head from `work` if recipe and texts are the same, else go on from the newest
             checkpoint there, if there is one.
-        baseline: Texts to vectors (n, dim); when given, a logistic regression on them is measured beside the head.
 
     Raises:
         InputError: Fewer than two classes, or nothing held out.
@@ -170,8 +168,6 @@ def fit_sentiment(
     logits = classify(model, tokenizer, dev.texts, max_tokens=recipe.max_tokens)
     temperature = fit_temperature(logits, dev.labels)
     metrics = sentiment_report(dev.labels, softmax(logits / temperature))
-    if baseline is not None:
-        metrics["logistic_regression_on_vectors"] = logistic_regression(train, dev, baseline)
     result = SentimentResult(model, tokenizer, temperature, metrics, recipe, training_rows=len(train.texts))
     result.save(work / _HEAD, data=fingerprint(data))
     return result
