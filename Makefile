@@ -1,5 +1,5 @@
-# Two environments, each made when it is first needed and again only when pyproject.toml or constraints.txt change:
-# .venv-demo is what a user installs, without torch; .venv is for tests and training, with everything.
+# Two environments, each made when it is first needed: .venv-demo is what a user installs, without torch, and is made
+# again when pyproject.toml or constraints.txt change; .venv is for tests and training, has everything and is updated.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 DEMO := .venv-demo
@@ -9,7 +9,7 @@ PINS := pyproject.toml constraints.txt
 SOURCES := README.md LICENSE dualtower.py $(shell find towers index service -type f -not -name '*.pyc')
 # In a recipe: the pins that are newer than the environment. All of them where there is none; none when only sources are.
 NEW_PINS = $(filter $(PINS),$?)
-PIP_INSTALL := bin/pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP_INSTALL := bin/pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bundle walk benchmarks clean redis compose
@@ -20,7 +20,9 @@ help:  ## Show this list.
 demo: $(DEMO)/.installed  ## Index the example titles, serve them and ask; ONCE=1 stops after the answers.
 	@$(DEMO)/bin/python examples/demo.py $(if $(filter-out 0,$(ONCE)),--once)
 
-test: $(DEV)/.installed redis  ## Run all tests; more options for pytest in PYTEST='-k search -x'.
+# Most tests wait for processes of their own: two at a time took 253 s where one took 382 s, on a busy machine.
+PYTEST = -n 2
+test: $(DEV)/.installed redis  ## Run all tests; or some of them, with options of pytest: PYTEST='-k search -x'.
 	$(DEV)/bin/python -m pytest $(PYTEST)
 
 check: $(DEV)/.installed compose  ## Check format, lint, types, the direction of imports and the compose file.
@@ -62,7 +64,7 @@ $(DEMO)/.installed: $(PINS) $(SOURCES)
 	@touch $@
 
 $(DEV)/.installed: $(PINS)
-	@$(call new_environment,$(DEV),a few minutes)
+	@$(if $(wildcard $(DEV)/bin/pip),,$(call new_environment,$(DEV),a few minutes))
 	@$(DEV)/$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
