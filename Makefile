@@ -7,6 +7,7 @@ DEV := .venv
 
 PINS := pyproject.toml constraints.txt
 SOURCES := README.md LICENSE dualtower.py $(shell find towers index service -type f -not -name '*.pyc')
+BENCHMARKS := titles query scoring serving index_build quality sentiment
 # In a recipe: the pins that are newer than the environment. All of them where there is none; none when only sources are.
 NEW_PINS = $(filter $(PINS),$?)
 PIP_INSTALL := bin/pip install -qq --disable-pip-version-check -c constraints.txt
@@ -39,8 +40,11 @@ bundle: $(DEV)/.base  ## Build the default bundle again, from the training data 
 walk: $(DEV)/.base  ## Walk the whole flow, from pairs to answers; a few minutes.
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" examples/walk.sh
 
-benchmarks: $(DEV)/.base  ## Run every benchmark; their README says what each needs.
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(DEV)/bin/python "$$script"; done
+benchmarks: $(DEV)/.base redis  ## Run all benchmarks on the data in DATA=dir and renew their tables; half an hour.
+	@[ -n "$(DATA)" ] || { echo "Say where the data sets are: make benchmarks DATA=dir"; exit 2; }
+	@set -e; export DUALTOWER_DATA="$(DATA)"; for name in $(BENCHMARKS); do \
+		echo "== $$name"; $(DEV)/bin/python -m benchmarks.$$name; done
+	$(DEV)/bin/python -m benchmarks.render
 
 clean:  ## Remove the environments and everything else that was made here.
 	rm -rf $(DEMO) $(DEV) .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -67,7 +67,7 @@ def test_the_demo_shows_answers_serves_and_stops_with_ctrl_c(start: Start, tiny_
     url, shown = served_url(demo)
     for route in ("search", "match", "sentiment"):
         assert f"POST /v1/{route}" in shown
-    assert "快递弄丢了" in shown
+    assert "iphone15 手机套" in shown
     assert answers(url)
     demo.send_signal(signal.SIGINT)
     rest, _ = demo.communicate(timeout=60)
