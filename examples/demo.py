@@ -24,7 +24,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLES = "examples/titles.tsv"
-PORT = 8000  # the usual one; if it is taken, a free one
 READY_S = 60.0  # a small machine opens the bundle in about a second; a busy one takes its time
 STOP_S = 40.0  # longer than the service gives requests to finish
 LONGEST_LINE = 180  # characters of a request that are shown
@@ -116,7 +115,7 @@ def run(options: argparse.Namespace, log: Path) -> None:
     chosen = ["--releases", _shown(options.work / "releases")]
     chosen += ["--bundle", _shown(options.bundle)] if options.bundle else []
     make_release(chosen)
-    with serving(chosen, log) as service:
+    with serving([*chosen, "--port", str(_free_port(options.port))], log) as service:
         if not options.bundle:
             print(ABOUT_THE_BUNDLE)
         ask_all(service)
@@ -135,9 +134,9 @@ def make_release(chosen: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def serving(chosen: list[str], log: Path) -> Iterator[Service]:
+def serving(options: list[str], log: Path) -> Iterator[Service]:
     """Run the service while the block lasts, and stop it gracefully whatever happens there."""
-    arguments = ["serve", *chosen, "--port", str(_free_port())]
+    arguments = ["serve", *options]
     _show_command(arguments)
     started = time.monotonic()
     with log.open("wb") as output:
@@ -236,8 +235,8 @@ def _listens_at(log: Path) -> str | None:
 
 
 def _wait_for_ctrl_c(service: Service) -> None:
-    print(f"\nServing at {service.url} until Ctrl-C; {service.url}/docs lists the routes.", flush=True)
     try:
+        print(f"\nServing at {service.url} until Ctrl-C; {service.url}/docs lists the routes.", flush=True)
         status = service.process.wait()
     except KeyboardInterrupt:
         return
@@ -254,13 +253,13 @@ def _stop(process: subprocess.Popen[bytes]) -> int:
         return process.wait()
 
 
-def _free_port() -> int:
-    """The usual port, or 0, with which the service takes a free one."""
+def _free_port(wanted: int) -> int:
+    """The wanted port, or 0, with which the service takes a free one."""
     try:
-        with socket.create_server(("127.0.0.1", PORT)):
-            return PORT
+        with socket.create_server(("127.0.0.1", wanted)):
+            return wanted
     except OSError:
-        print(f"Port {PORT} is taken.")
+        print(f"Port {wanted} is taken.")
         return 0
 
 
@@ -341,6 +340,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--once", action="store_true", help="stop after the answers")
     parser.add_argument(
         "--bundle", type=Path, help="a bundle's directory; default: the one that is installed"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, help="default: 8000, or a free one if that is taken"
     )
     parser.add_argument("--work", type=Path, default=ROOT / ".demo", help="where releases and the log go")
     options = parser.parse_args()

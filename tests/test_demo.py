@@ -23,7 +23,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
 
     def start_demo(*options: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "examples/demo.py", "--work", tmp_path, *options]
+        command = [sys.executable, "examples/demo.py", "--work", tmp_path, "--port", 0, *options]
         process = subprocess.Popen(
             [str(part) for part in command],
             cwd=ROOT,
