@@ -28,8 +28,9 @@ run evaluate sentiment examples/sentiment.tsv
 say "2. Train the scorer on pairs, over the towers as they are. The scorer is kept only if it beats the cosine (30 s)"
 run fit examples/pairs.tsv --freeze-towers --data-licence CC0-1.0 --out "$work/fitted"
 
-say "3. Train a sentiment head and add it: now the bundle is complete (1 min)"
-run fit-sentiment examples/sentiment.tsv --bundle "$work/fitted" --data-licence CC0-1.0 --out "$work/bundle"
+say "3. Train a sentiment head and add it: now the bundle is complete. So few texts want many passes (2 min)"
+passes=(--epochs 8 --learning-rate 1e-4)
+run fit-sentiment examples/sentiment.tsv "${passes[@]}" --bundle "$work/fitted" --data-licence CC0-1.0 --out "$work/bundle"
 export DUALTOWER_BUNDLE=$work/bundle  # what --bundle would say each time
 
 say "4. What is in it? (1 s)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ from typer.core import TyperGroup
 import dualtower
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "walk.sh"
-LINES = [line for line in SCRIPT.read_text(encoding="utf-8").splitlines() if line.startswith("run ")]
+TEXT = SCRIPT.read_text(encoding="utf-8")
+LINES = [line for line in TEXT.splitlines() if line.startswith("run ")]
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_the_walk_uses_commands_and_options_that_exist(line: str) -> None:
     """Each command can be parsed: its name, its options and the number of its arguments."""
-    words = shlex.split(line.replace('"${searches[@]}"', "--titles t.tsv --queries q.tsv --qrels r.tsv"))[1:]
+    for name, options in re.findall(r"^(\w+)=\((.*)\)$", TEXT, flags=re.MULTILINE):
+        line = line.replace(f'"${{{name}[@]}}"', options)
+    words = shlex.split(line)[1:]
     command: Any = typer.main.get_command(dualtower.app)
     while isinstance(command, TyperGroup):
         _, command, words = command.resolve_command(command.context_class(command), words)
