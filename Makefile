@@ -33,9 +33,10 @@ check: $(DEV)/.installed compose  ## Check format, lint, types, the direction of
 	$(DEV)/bin/mypy --strict examples/demo.py
 	$(DEV)/bin/lint-imports
 
-bundle: $(DEV)/.base  ## Build the default bundle again, from the training data in DATA=dir.
+bundle: $(DEV)/.base  ## Build the default bundle again from the training data in DATA=dir; BASE=checkpoint for another model.
 	@[ -n "$(DATA)" ] || { echo "Say where the training data is: make bundle DATA=dir"; exit 2; }
-	$(DEV)/bin/dualtower build towers/bundles/default --data "$(DATA)" --work runs/bundle --replace
+	$(DEV)/bin/dualtower build $(or $(OUT),towers/bundles/default) --data "$(DATA)" \
+		$(if $(BASE),--base "$(BASE)") --work "runs/$(notdir $(or $(BASE),default))" --resume --replace
 
 walk: $(DEV)/.base  ## Walk the whole flow, from pairs to answers; a few minutes.
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" examples/walk.sh
@@ -45,6 +46,7 @@ benchmarks: $(DEV)/.base redis  ## Run all benchmarks on the data in DATA=dir an
 	@set -e; export DUALTOWER_DATA="$(DATA)"; for name in $(BENCHMARKS); do \
 		echo "== $$name"; $(DEV)/bin/python -m benchmarks.$$name; done
 	$(DEV)/bin/python -m benchmarks.render
+	$(DEV)/bin/python docs/render.py
 
 clean:  ## Remove the environments and everything else that was made here.
 	rm -rf $(DEMO) $(DEV) .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

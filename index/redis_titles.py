@@ -170,9 +170,12 @@ class RedisTitles:
         size = self._dim * VECTOR_TYPE.itemsize
         found = np.array([value is not None and len(value) == size for value in raw], bool)
         self._warn_of_odd_sizes(raw, found)
-        vectors = np.zeros((len(ids), self._dim), np.float32)
         data = b"".join(value for value, good in zip(raw, found, strict=True) if value is not None and good)
-        vectors[found] = np.frombuffer(data, VECTOR_TYPE).reshape(-1, self._dim)
+        present = np.frombuffer(data, VECTOR_TYPE).reshape(-1, self._dim).astype(np.float32, copy=False)
+        if found.all():  # the usual case, without another 1.5 MB for 1,000 titles
+            return present, found
+        vectors = np.zeros((len(ids), self._dim), np.float32)
+        vectors[found] = present
         return vectors, found
 
     def delete_release(self) -> int:
