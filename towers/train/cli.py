@@ -30,6 +30,15 @@ from towers.train.sentiment import SentimentRecipe
 from towers.train.sources import DEFAULT_RECIPE, Source, read_recipe
 from towers.train.write import Parts, check_target, read_parts, write_bundle
 
+# Options that several commands have.
+Out = Annotated[Path, typer.Option("--out", help="Directory of the bundle to make.")]
+OutArgument = Annotated[Path, typer.Argument(help="Directory of the bundle to make.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")]
+Work = Annotated[
+    Path | None, typer.Option(help="Folder for checkpoints; default: beside OUT, removed at the end.")
+]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace the bundle in OUT.")]
+
 # In the order that a person reads them: the title of a column, the metric's name in the report.
 _COLUMNS = (
     ("AUC", "auc"),
@@ -47,7 +56,7 @@ def fit_command(
             help="Tables of pairs (csv, tsv, json lines, json, parquet) with query, title and label."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Directory of the bundle to make.")],
+    out: Out,
     base: Annotated[
         str | None,
         typer.Option(
@@ -85,13 +94,9 @@ def fit_command(
     licence: Annotated[
         str | None, typer.Option(help="Licence of the bundle; default: that of the default base.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
-    ] = False,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for checkpoints; default: beside OUT, removed at the end.")
-    ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the bundle in OUT.")] = False,
+    resume: Resume = False,
+    work: Work = None,
+    replace: Replace = False,
 ) -> None:
     """Train a bundle on labelled pairs: fine-tune the tower, train and calibrate the scorer, choose the threshold."""
     check_target(out, replace=replace)
@@ -136,7 +141,7 @@ def fit_sentiment_command(
         list[Path],
         typer.Argument(help="Tables (csv, tsv, json lines, json, parquet) with text and label: -1, 0 or 1."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Directory of the bundle to make.")],
+    out: Out,
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="Bundle that gets the head; default: the shipped one.")
     ] = None,
@@ -161,13 +166,9 @@ def fit_sentiment_command(
         list[str] | None,
         typer.Option(help="Licence of a table of texts as its source states it; once for each table."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
-    ] = False,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for checkpoints; default: beside OUT, removed at the end.")
-    ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the bundle in OUT.")] = False,
+    resume: Resume = False,
+    work: Work = None,
+    replace: Replace = False,
 ) -> None:
     """Train a sentiment head for single texts and add it to a bundle."""
     check_target(out, replace=replace)
@@ -210,7 +211,7 @@ def export_command(
             help=f"Checkpoint directory or hub name, of sentence-transformers or a BERT; or {DEFAULT_BASE}."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Directory of the bundle to make.")],
+    out: OutArgument,
     matmul: Annotated[str, typer.Option(help="Precision of matrices: int8 or float32.")] = "int8",
     embedding: Annotated[str, typer.Option(help="Precision of embeddings: int4, int8 or float32.")] = "int4",
     max_tokens: Annotated[
@@ -219,7 +220,7 @@ def export_command(
     licence: Annotated[
         str | None, typer.Option(help="Licence of the checkpoint; default: known for the default base only.")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the bundle in OUT.")] = False,
+    replace: Replace = False,
 ) -> None:
     """Make a bundle from a checkpoint as it is: its scorer is the cosine, until `dualtower fit` trains one."""
     check_target(out, replace=replace)
@@ -238,7 +239,7 @@ def export_command(
 
 
 def build_command(
-    out: Annotated[Path, typer.Argument(help="Directory of the bundle to make.")],
+    out: OutArgument,
     data: Annotated[Path, typer.Option("--data", help="Folder to which the recipe's files are relative.")],
     recipe: Annotated[
         Path, typer.Option("--recipe", help="TOML file; default: the one that makes the shipped bundle.")
@@ -246,13 +247,9 @@ def build_command(
     base: Annotated[
         str | None, typer.Option("--base", help="Start from this checkpoint instead of the recipe's.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
-    ] = False,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for checkpoints; default: beside OUT, removed at the end.")
-    ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the bundle in OUT.")] = False,
+    resume: Resume = False,
+    work: Work = None,
+    replace: Replace = False,
 ) -> None:
     """Make a whole bundle from a recipe: tower, scorer, sentiment head, model card."""
     wanted = read_recipe(recipe)
