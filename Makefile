@@ -38,7 +38,7 @@ bundle: $(DEV)/.base  ## Build the default bundle again from the training data i
 	$(DEV)/bin/dualtower build $(or $(OUT),towers/bundles/default) --data "$(DATA)" \
 		$(if $(BASE),--base "$(BASE)") --work "runs/$(notdir $(or $(BASE),default))" --resume --replace
 
-walk: $(DEV)/.base  ## Walk the whole flow, from pairs to answers; a few minutes.
+walk: $(DEV)/.base  ## Walk the whole flow, from pairs to answers; a minute or two.
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" examples/walk.sh
 
 benchmarks: $(DEV)/.base redis  ## Run all benchmarks on the data in DATA=dir and renew their tables; half an hour.
