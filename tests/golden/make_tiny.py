@@ -23,7 +23,7 @@ WORDS = (
     "refund reset return room run running sale school screen set ship shipping shirt shoes short size small soft store "
     "summer tea the to tracking usb warm watch water what when where white wireless winter with women wool work yellow "
     "you your ##s ##ing ##er ##ed ##ly ##c terrible love bad"
-).split(" ")  # noqa: SIM905
+).split(" ")
 CHARACTERS = (
     "的一是不了在有我他这中大来上个国到说们为你好吗怎么手机订单取消信用卡还款快递鞋红蓝黑白大小多少钱新旧款式"
 )
@@ -71,7 +71,6 @@ def tiny_config(vocabulary: int) -> Any:
 def save_checkpoint(directory: Path, *, seed: int = 7) -> Path:
     """Save the tiny BERT as a plain transformers checkpoint, the form that most checkpoints have."""
     import torch
-
     from transformers import BertModel
 
     torch.manual_seed(seed)
