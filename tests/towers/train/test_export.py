@@ -72,6 +72,37 @@ def test_int8_weights_use_seven_bits(tower_graph: onnx.ModelProto) -> None:
     assert max(int(np.abs(array.astype(int)).max()) for array in large) <= 64
 
 
+@pytest.mark.parametrize("kind", ["DistilBert", "MPNet"])
+def test_relatives_of_bert_survive_the_export(kind: str, tmp_path: Path) -> None:
+    """Other architectures come out right as well; a table too narrow for 4-bit blocks stays in float32."""
+    import transformers
+
+    from tests.golden.make_tiny import tiny_tokenizer
+    from towers.train.base import load_tower
+    from towers.train.export import TowerGraph
+
+    sizes = {
+        "DistilBert": {"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 64},
+        "MPNet": {
+            "hidden_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+        },
+    }
+    tokenizer = tiny_tokenizer()
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer), max_position_embeddings=66, **sizes[kind]
+    )
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    tower = load_tower(tmp_path, max_tokens=32).eval()
+    graph = export_graph(TowerGraph(tower), output="vectors", max_tokens=32)
+    expected, inputs = tower.encode(TEXTS), [batch(tower, TEXTS)]
+    np.testing.assert_allclose(run_graph(graph, inputs), expected, atol=1e-5)
+    assert parity(expected, run_graph(quantize(graph, Precision()), inputs))["least_cosine"] > 0.97
+
+
 def test_sentiment_graph_holds_softmax_and_temperature(tower: Any, checkpoint: Path) -> None:
     torch.manual_seed(1)
     classifier, _ = load_classifier(checkpoint)
