@@ -73,7 +73,8 @@ def fit_command(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the tower.")] = 2e-5,
     save_steps: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints of the tower.")] = 200,
     scorer_epochs: Annotated[
-        int, typer.Option(min=1, help="Passes over the pairs to train the scorer.")
+        int,
+        typer.Option(min=1, help="Passes over the pairs to train the scorer; of few pairs it takes more."),
     ] = 15,
     dev_share: Annotated[float, typer.Option(help="Share of the pairs held out, by query.")] = 0.15,
     max_tokens: Annotated[

@@ -28,7 +28,7 @@ from towers.train.finetune import TowerRecipe, finetune
 from towers.train.mine import MOST_FOR_A_QUERY, SHARE_OF_POSITIVE, mined_pairs
 from towers.train.report import Calibrated, calibrate, compare, wins
 from towers.train.scorer import ResidualScorer
-from towers.train.scorer_training import ScorerPairs, ScorerRecipe, join_pairs, train_scorer
+from towers.train.scorer_training import ScorerPairs, ScorerRecipe, join_pairs, planned_epochs, train_scorer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -173,7 +173,7 @@ def fit_scorer(
         for data, split, vectors in zip(sets, splits, pairs, strict=True)
     ]
     train = join_pairs([x.where(split.train) for x, split in zip(pairs, splits, strict=True)] + mined)
-    with _bar("Training the scorer", recipe.scorer.epochs) as step:
+    with _bar("Training the scorer", planned_epochs(recipe.scorer, len(train))) as step:
         residual = train_scorer(train, recipe.scorer, progress=step)
     dev = join_pairs([x.where(split.dev) for x, split in zip(pairs, splits, strict=True)])
     with_residual = calibrate(residual, dev)

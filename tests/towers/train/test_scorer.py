@@ -15,6 +15,7 @@ from towers.train.scorer_training import (
     ScorerPairs,
     ScorerRecipe,
     logits_of,
+    planned_epochs,
     platt,
     ranking_loss,
     train_scorer,
@@ -166,7 +167,7 @@ def test_a_large_set_does_not_drown_a_small_one() -> None:
 def test_what_calibration_reports_is_what_is_served(tmp_path: Path) -> None:
     """The probabilities of the dev pairs are those of the exported graph, and the order of the pairs is kept."""
     dev = blind_cosine_pairs(200, 3)
-    scorer = train_scorer(dev, ScorerRecipe(epochs=2, hidden=4, width=4))
+    scorer = train_scorer(dev, ScorerRecipe(epochs=2, hidden=4, width=4, noise=0.1, dropout=0.0))
     before = logits_of(scorer, dev)
     calibrated = calibrate(scorer, dev)
     assert auc(dev.labels, calibrated.probabilities) == pytest.approx(auc(dev.labels, before))
@@ -175,3 +176,9 @@ def test_what_calibration_reports_is_what_is_served(tmp_path: Path) -> None:
     for i in range(5):
         served = scorer_in_service.score(dev.vectors[dev.queries[i]], dev.vectors[dev.titles[i : i + 1]])
         assert served[0] == pytest.approx(calibrated.probabilities[i], abs=1e-5)
+
+
+@pytest.mark.parametrize(("pairs", "epochs"), [(20_000, 15), (2_550, 67), (200, 100)])
+def test_few_pairs_are_seen_more_often(pairs: int, epochs: int) -> None:
+    """A small set gets as many passes as make 1,000 steps, within reason; a large one those of the recipe."""
+    assert planned_epochs(ScorerRecipe(), pairs) == epochs
