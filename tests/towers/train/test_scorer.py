@@ -167,7 +167,8 @@ def test_a_large_set_does_not_drown_a_small_one() -> None:
 def test_what_calibration_reports_is_what_is_served(tmp_path: Path) -> None:
     """The probabilities of the dev pairs are those of the exported graph, and the order of the pairs is kept."""
     dev = blind_cosine_pairs(200, 3)
-    scorer = train_scorer(dev, ScorerRecipe(epochs=2, hidden=4, width=4, noise=0.1, dropout=0.0))
+    recipe = ScorerRecipe(hidden=16, noise=0.1, dropout=0.0, learning_rate=1e-2)
+    scorer = train_scorer(dev, recipe)
     before = logits_of(scorer, dev)
     calibrated = calibrate(scorer, dev)
     assert auc(dev.labels, calibrated.probabilities) == pytest.approx(auc(dev.labels, before))
