@@ -80,15 +80,15 @@ class RedisGuard:
         """Close the way; True when it was open."""
         self._metrics.redis_failures.inc()
         with self._lock:
+            self._metrics.redis_up.set(0)  # first: who reads the problem must not find the gauge still at 1
             was_up, self.problem = self.up, str(error)
-        self._metrics.redis_up.set(0)
         if was_up:
             log.warning("redis down, going on without it", extra={"reason": self.problem})
         return was_up
 
     def _back(self) -> None:
         with self._lock:
+            self._metrics.redis_up.set(1)
             was_up, self.problem = self.up, None
-        self._metrics.redis_up.set(1)
         if not was_up:
             log.info("redis answers")

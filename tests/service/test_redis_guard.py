@@ -153,3 +153,21 @@ def test_other_errors_are_not_swallowed(guard: RedisGuard) -> None:
     with pytest.raises(ZeroDivisionError):
         guard.ask(lambda: 1 // 0)
     assert guard.up
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_who_sees_the_state_finds_the_gauge_already_there(redis: Redis, clock: Clock, answers: bool) -> None:
+    """Ready and metrics never contradict each other: the gauge changes before the state that it tells of."""
+    metrics, seen = Metrics(), []
+
+    class Watched(RedisGuard):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "problem" and value != "not asked yet":
+                seen.append((value is None, metrics.redis_up._value.get()))
+            super().__setattr__(name, value)
+
+    guard = Watched(redis.ping, metrics, probe_s=1, now=clock)
+    guard.probe()
+    redis.answers_probes = answers
+    guard.probe()
+    assert seen == [(True, 1.0), (answers, float(answers))]
