@@ -24,6 +24,7 @@ from towers.labelled import Texts
 from towers.metrics import accuracy, calibration_error, macro_f1, macro_recall
 from towers.sentiment import LABELS
 from towers.train.base import load_classifier
+from towers.train.bodies import body_of, layer_stack
 
 _HEAD = "head"  # folder of the finished head inside the working folder
 _RESULT = "result.json"
@@ -192,24 +193,8 @@ def freeze_lowest(model: nn.Module, layers: int) -> None:
     stack = layer_stack(model)
     if layers > len(stack):
         raise InputError(f"freeze_layers is {layers}, but the checkpoint has {len(stack)} layers")
-    body: Any = model.base_model
-    for module in (body.embeddings, *stack[:layers]):
+    for module in (body_of(model).embeddings, *stack[:layers]):
         module.requires_grad_(False)
-
-
-def layer_stack(model: nn.Module) -> nn.ModuleList:
-    """Return the list of transformer layers of any BERT-family model.
-
-    Raises:
-        InputError: No list in the model is as long as its configuration says.
-    """
-    wanted = cast(Any, model).config.num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == wanted:
-            return module
-    raise InputError(
-        f"{type(model).__name__} has no list of {wanted} layers: only BERT-like encoders can be frozen"
-    )
 
 
 def classify(

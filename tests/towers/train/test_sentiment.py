@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from towers import InputError
 from towers.labelled import Texts
 from towers.train.base import load_classifier
+from towers.train.bodies import layer_stack
 from towers.train.sentiment import (
     SentimentRecipe,
     fit_sentiment,
     fit_temperature,
     freeze_lowest,
-    layer_stack,
     logistic_regression,
     softmax,
     split_texts,
