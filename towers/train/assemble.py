@@ -183,7 +183,7 @@ def with_sentiment(
     metrics = result.metrics | {
         "quantized": sentiment_report(dev.labels, _probabilities(graph, result, dev.texts))
     }
-    facts = _merged(parts.facts, recipe={"sentiment": vars(result.recipe)}, metrics={"sentiment": metrics})
+    facts = _merged(parts.facts, recipe={"sentiment": result.settings}, metrics={"sentiment": metrics})
     earlier = [entry for entry in facts.get("training_data", ()) if entry.get("use") != "sentiment"]
     facts |= {
         "labels": LABELS,

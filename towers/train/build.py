@@ -10,6 +10,7 @@ from typing import Any
 from towers.bundle import LAYOUT, Bundle, open_bundle
 from towers.errors import InputError
 from towers.labelled import Texts, read_texts
+from towers.train.adversarial import AdversarialRecipe
 from towers.train.assemble import tower_parts, with_scorer, with_sentiment
 from towers.train.card import model_card
 from towers.train.data import PairSet, read_pair_set
@@ -20,6 +21,7 @@ from towers.train.scorer_training import ScorerRecipe
 from towers.train.sentiment import (
     Encode,
     SentimentRecipe,
+    fingerprint,
     fit_sentiment,
     join_texts,
     logistic_regression,
@@ -68,7 +70,7 @@ def build(
             texts,
             data=entries,
             base=recipe.base or None,
-            recipe=checked(SentimentRecipe, recipe.sentiment, where="[sentiment]"),
+            **sentiment_settings(recipe.sentiment),
             work=work,
             resume=resume,
             vectors=open_bundle(work / _SERVED).encode_titles,
@@ -114,6 +116,7 @@ def sentiment_parts(
     work: Path,
     resume: bool,
     vectors: Encode,
+    adversarial: AdversarialRecipe | None = None,
 ) -> Parts:
     """Train a sentiment head and add it to the parts of a bundle.
 
@@ -126,10 +129,13 @@ def sentiment_parts(
         work: Folder for what an interrupted run goes on from.
         resume: Go on from it.
         vectors: Texts to vectors, for the logistic regression that the head is compared with.
+        adversarial: Perturb the texts' embeddings in training; None does not.
     """
     precision = checked(Precision, parts.facts["recipe"].get("precision", {}), where="recipe of the bundle")
-    result = fit_sentiment(texts, checkpoint=base, recipe=recipe, work=work / "sentiment", resume=resume)
+    settings: dict[str, Any] = {"recipe": recipe, "adversarial": adversarial}
+    result = fit_sentiment(texts, checkpoint=base, work=work / "sentiment", resume=resume, **settings)
     train, dev = split_texts(texts, share=recipe.dev_share, seed=recipe.seed)
+    result.metrics["dev_sha256"] = fingerprint(dev)
     result.metrics["logistic_regression_on_vectors"] = logistic_regression(train, dev, vectors)
     return with_sentiment(parts, result, dev=dev, data=data, precision=precision)
 
@@ -162,7 +168,22 @@ def fit_settings(table: Any) -> FitRecipe:
     nested = dict(table)
     tower = checked(TowerRecipe, nested.pop("tower", {}), where="[fit.tower]")
     scorer = checked(ScorerRecipe, nested.pop("scorer", {}), where="[fit.scorer]")
-    return changed(checked(FitRecipe, nested, where="[fit]"), tower=tower, scorer=scorer)
+    found = nested.pop("adversarial", None)
+    adversarial = found and checked(AdversarialRecipe, found, where="[fit.adversarial]")
+    settings = checked(FitRecipe, nested, where="[fit]")
+    return changed(settings, tower=tower, scorer=scorer, adversarial=adversarial)
+
+
+def sentiment_settings(table: Any) -> dict[str, Any]:
+    """Make the settings of the sentiment head, `recipe` and `adversarial`, from a recipe's [sentiment] table.
+
+    Raises:
+        InputError: Names keys that are unknown.
+    """
+    plain = dict(table)
+    found = plain.pop("adversarial", None)
+    adversarial = found and checked(AdversarialRecipe, found, where="[sentiment.adversarial]")
+    return {"recipe": checked(SentimentRecipe, plain, where="[sentiment]"), "adversarial": adversarial}
 
 
 def _check_sources(recipe: BundleRecipe, data: Path) -> None:

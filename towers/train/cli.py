@@ -17,6 +17,7 @@ from rich.table import Table
 
 from towers.bundle import LAYOUT, Bundle, open_bundle
 from towers.errors import InputError
+from towers.train.adversarial import METHODS, AdversarialRecipe
 from towers.train.assemble import tower_parts
 from towers.train.base import DEFAULT_BASE, DEFAULT_LICENCE, load_tower
 from towers.train.build import build, fit_parts, read_text_sources, sentiment_parts
@@ -38,6 +39,19 @@ Work = Annotated[
     Path | None, typer.Option(help="Folder for checkpoints; default: beside OUT, removed at the end.")
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace the bundle in OUT.")]
+Adversarial = Annotated[
+    str | None,
+    typer.Option(help=f"Perturb the embeddings in training: {', '.join(METHODS)}; default: not at all."),
+]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(help=f"Length of a text's perturbation; default: {AdversarialRecipe.epsilon:g}."),
+]
+Steps = Annotated[int, typer.Option(min=0, help="Steps of the optimiser; 0: as many as --epochs makes.")]
+Accumulation = Annotated[int, typer.Option(min=1, help="Batches per step of the optimiser.")]
+Bf16 = Annotated[
+    bool, typer.Option("--bf16", help="Multiply in bfloat16: faster with AVX512-BF16, slower without.")
+]
 
 # In the order that a person reads them: the title of a column, the metric's name in the report.
 _COLUMNS = (
@@ -69,7 +83,9 @@ def fit_command(
     epochs: Annotated[
         float, typer.Option(min=0.01, help="Passes over the pairs to fine-tune the tower.")
     ] = 1.0,
-    batch_size: Annotated[int, typer.Option(min=2, help="Pairs per step of the tower.")] = 32,
+    steps: Steps = 0,
+    batch_size: Annotated[int, typer.Option(min=2, help="Pairs per batch of the tower.")] = 32,
+    accumulation: Accumulation = 1,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the tower.")] = 2e-5,
     save_steps: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints of the tower.")] = 200,
     scorer_epochs: Annotated[
@@ -83,6 +99,9 @@ def fit_command(
     seed: Annotated[
         int, typer.Option(help="Of the split, the order of the pairs and all that is random.")
     ] = 13,
+    bf16: Bf16 = False,
+    adversarial: Adversarial = None,
+    epsilon: Epsilon = None,
     query_column: Annotated[str, typer.Option(help="Column of the queries.")] = "query",
     title_column: Annotated[str, typer.Option(help="Column of the titles.")] = "title",
     label_column: Annotated[
@@ -117,8 +136,12 @@ def fit_command(
             learning_rate=learning_rate,
             save_steps=save_steps,
             seed=seed,
+            steps=steps,
+            accumulation=accumulation,
+            bf16=bf16,
         ),
         scorer=ScorerRecipe(epochs=scorer_epochs, seed=seed),
+        adversarial=adversarial_recipe(adversarial, epsilon),
     )
     base_licence = _base_licence(base)
     with _working_folder(work, out) as folder:
@@ -151,7 +174,9 @@ def fit_sentiment_command(
         typer.Option("--base", help=f"Checkpoint that the bundle was made from; default: {DEFAULT_BASE}."),
     ] = None,
     epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the texts.")] = 3.0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts per step.")] = 32,
+    steps: Steps = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts per batch.")] = 32,
+    accumulation: Accumulation = 1,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-5,
     freeze_layers: Annotated[
         int, typer.Option(min=-1, help="Lowest layers kept as the tower has them, stored once; -1: none.")
@@ -160,9 +185,9 @@ def fit_sentiment_command(
     dev_share: Annotated[float, typer.Option(help="Share of the texts held out, at most 2,000.")] = 0.05,
     save_steps: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the split, the head's start and the order of texts.")] = 13,
-    bf16: Annotated[
-        bool, typer.Option("--bf16", help="Multiply in bfloat16: faster with AVX512-BF16, slower without.")
-    ] = False,
+    bf16: Bf16 = False,
+    adversarial: Adversarial = None,
+    epsilon: Epsilon = None,
     data_licence: Annotated[
         list[str] | None,
         typer.Option(help="Licence of a table of texts as its source states it; once for each table."),
@@ -187,6 +212,8 @@ def fit_sentiment_command(
         max_tokens=max_tokens,
         bf16=bf16,
         save_steps=save_steps,
+        steps=steps,
+        accumulation=accumulation,
     )
     with _working_folder(work, out) as folder:
         parts = sentiment_parts(
@@ -198,6 +225,7 @@ def fit_sentiment_command(
             work=folder,
             resume=resume,
             vectors=towers.encode_titles,
+            adversarial=adversarial_recipe(adversarial, epsilon),
         )
         made = _write(out, parts, replace=replace)
     metrics = made.manifest.metrics["sentiment"]
@@ -299,6 +327,17 @@ def print_report(report: dict[str, Any]) -> None:
     console.print(table)
     kept = "the scorer with its MLP" if report["scorer"] == "residual" else "calibrated cosine alone"
     console.print(f"Kept: {kept} (gain over cosine: {100 * report['gain']:+.2f} points, mean over the sets).")
+
+
+def adversarial_recipe(method: str | None, epsilon: float | None) -> AdversarialRecipe | None:
+    """The settings that --adversarial and --epsilon stand for."""
+    if method is None:
+        if epsilon is not None:
+            raise InputError(
+                f"found --epsilon {epsilon:g} without --adversarial; say {' or '.join(METHODS)}."
+            )
+        return None
+    return AdversarialRecipe(method) if epsilon is None else AdversarialRecipe(method, epsilon)
 
 
 def _number(value: float | None) -> str:

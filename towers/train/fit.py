@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from towers.errors import InputError
+from towers.train.adversarial import AdversarialRecipe
 from towers.train.base import load_tower
 from towers.train.data import PairSet, Split, split_pairs
 from towers.train.finetune import TowerRecipe, finetune
@@ -75,6 +76,7 @@ class FitRecipe:
         seed: Of the split.
         tower: Settings of the tower's fine-tuning.
         scorer: Settings of the scorer.
+        adversarial: How the tower's training texts are perturbed; None: not at all.
     """
 
     freeze_towers: bool = False
@@ -85,11 +87,17 @@ class FitRecipe:
     seed: int = 13
     tower: TowerRecipe = field(default_factory=TowerRecipe)
     scorer: ScorerRecipe = field(default_factory=ScorerRecipe)
+    adversarial: AdversarialRecipe | None = None
 
     def __post_init__(self) -> None:
-        """Refuse shares that are none."""
+        """Refuse shares that are none, and adversarial steps that would never be made."""
         if not 0 < self.dev_share < 1:
             raise InputError(f"found the dev share {self.dev_share:g}, expected a number between 0 and 1.")
+        if self.adversarial and self.freeze_towers:
+            raise InputError(
+                "found adversarial steps for a tower that is frozen; expected one that is trained. Leave one of the "
+                "two away."
+            )
 
 
 @dataclass
@@ -143,7 +151,8 @@ def fit(
     prepare_work(work, _fingerprint(sets, checkpoint, recipe), resume=resume)
     tower = load_tower(checkpoint, max_tokens=recipe.max_tokens)
     if not recipe.freeze_towers:
-        tower = finetune(tower, sets, splits, recipe=recipe.tower, work=work, resume=resume)
+        options: dict[str, Any] = {"recipe": recipe.tower, "adversarial": recipe.adversarial}
+        tower = finetune(tower, sets, splits, work=work, resume=resume, **options)
     pairs = encode_sets(served(tower), sets)
     chosen, metrics, kind = fit_scorer(sets, splits, pairs, recipe)
     return FitResult(
@@ -259,6 +268,7 @@ def _fingerprint(sets: Sequence[PairSet], checkpoint: str | Path | None, recipe:
     # Only what the fine-tuning depends on: a scorer may be trained again, with other settings, on a finished tower.
     settings = {"tower": asdict(recipe.tower), "dev_share": recipe.dev_share, "seed": recipe.seed}
     settings |= {"max_tokens": recipe.max_tokens, "freeze_towers": recipe.freeze_towers}
+    settings |= {"adversarial": asdict(recipe.adversarial) if recipe.adversarial else None}
     return {
         "data": data.hexdigest(),
         "base": str(checkpoint or "default"),

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +23,11 @@ from towers.errors import InputError
 from towers.labelled import Texts
 from towers.metrics import accuracy, calibration_error, macro_f1, macro_recall
 from towers.sentiment import LABELS
+from towers.train.adversarial import AdversarialRecipe
 from towers.train.base import load_classifier
 from towers.train.bodies import body_of, layer_stack
+from towers.train.finetune import check_counts
+from towers.train.sentiment_training import run_trainer
 
 _HEAD = "head"  # folder of the finished head inside the working folder
 _RESULT = "result.json"
@@ -39,8 +42,10 @@ class SentimentRecipe:
 
     Attributes:
         epochs: Passes over the training texts.
+        steps: Steps of the optimiser; 0: as many as `epochs` makes.
         learning_rate: Peak of a linear schedule; 5e-5 is the upper end of Devlin et al. 2019, A.3.
-        batch_size: Texts per step.
+        batch_size: Texts per batch.
+        accumulation: Batches per step of the optimiser.
         warmup: Share of the steps in which the rate rises.
         freeze_layers: The embeddings and this many of the lowest layers stay as they are; -1 freezes nothing.
         dev_share: Share of the texts held out, at most 2,000 texts.
@@ -61,6 +66,12 @@ class SentimentRecipe:
     max_tokens: int = MAX_TOKENS
     bf16: bool = False
     save_steps: int = 500
+    steps: int = 0
+    accumulation: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse counts that are none."""
+        check_counts(self)
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,7 @@ class SentimentResult:
         metrics: Measures on the held-out texts.
         recipe: What it was trained with.
         training_rows: Texts trained on.
+        adversarial: How texts were perturbed; None if they were not.
     """
 
     model: Any
@@ -82,6 +94,12 @@ class SentimentResult:
     metrics: dict[str, Any]
     recipe: SentimentRecipe
     training_rows: int
+    adversarial: AdversarialRecipe | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings as plain values, for the manifest."""
+        return _settings(self.recipe, self.adversarial)
 
     def save(self, directory: Path, *, data: str) -> None:
         """Save the head as a transformers checkpoint; result.json, written last, says that it is complete."""
@@ -90,38 +108,58 @@ class SentimentResult:
         facts = {
             "temperature": self.temperature,
             "metrics": self.metrics,
-            "recipe": asdict(self.recipe),
+            "recipe": self.settings,
             "training_rows": self.training_rows,
             "data": data,
         }
         (directory / _RESULT).write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
     @classmethod
-    def load(cls, directory: Path, *, recipe: SentimentRecipe, data: str) -> SentimentResult | None:
-        """Load a head that was trained with this recipe on these texts; None if there is none."""
+    def load(
+        cls,
+        directory: Path,
+        *,
+        recipe: SentimentRecipe,
+        data: str,
+        adversarial: AdversarialRecipe | None = None,
+    ) -> SentimentResult | None:
+        """Load a head that was trained with these settings on these texts; None if there is none."""
         if not (directory / _RESULT).is_file():
             return None
         facts = json.loads((directory / _RESULT).read_text(encoding="utf-8"))
-        if facts["recipe"] != asdict(recipe) or facts["data"] != data:
+        if facts["recipe"] != _settings(recipe, adversarial) or facts["data"] != data:
             return None
         model, tokenizer = load_classifier(directory, num_labels=len(LABELS))
-        return cls(model, tokenizer, facts["temperature"], facts["metrics"], recipe, facts["training_rows"])
+        return cls(
+            model,
+            tokenizer,
+            facts["temperature"],
+            facts["metrics"],
+            recipe,
+            facts["training_rows"],
+            adversarial,
+        )
+
+
+def _settings(recipe: SentimentRecipe, adversarial: AdversarialRecipe | None) -> dict[str, Any]:
+    return asdict(recipe) | ({"adversarial": asdict(adversarial)} if adversarial else {})
 
 
 def split_texts(data: Texts, *, share: float, seed: int, most: int = 2000) -> tuple[Texts, Texts]:
     """Split into (train, dev) without a text on both sides; exact repeats are dropped.
 
-    A text's place depends on its own words and the seed alone, so it stays when other texts come or go.
+    Each text draws a number from its own words and the seed: it stays on its side when other texts come or go, and
+    where more than `most` fall to dev, those with the lowest numbers do, from whichever file they are.
     """
     first: dict[str, int] = {}
     for i, text in enumerate(data.texts):
         first.setdefault(" ".join(text.lower().split()), i)
-    train: list[int] = []
-    dev: list[int] = []
-    for key, i in first.items():
-        draw = int.from_bytes(hashlib.sha256(f"{seed}\0{key}".encode()).digest()[:8], "big") / 2**64
-        (dev if draw < share and len(dev) < most else train).append(i)
-    return _rows(data, train), _rows(data, dev)
+    draws = {
+        i: int.from_bytes(hashlib.sha256(f"{seed}\0{key}".encode()).digest()[:8], "big") / 2**64
+        for key, i in first.items()
+    }
+    drawn = {i for i in sorted(draws, key=draws.__getitem__)[:most] if draws[i] < share}
+    return _rows(data, [i for i in draws if i not in drawn]), _rows(data, [i for i in draws if i in drawn])
 
 
 def join_texts(sets: Sequence[Texts]) -> Texts:
@@ -142,6 +180,7 @@ def fit_sentiment(
     recipe: SentimentRecipe | None = None,
     work: Path,
     resume: bool = False,
+    adversarial: AdversarialRecipe | None = None,
 ) -> SentimentResult:
     """Fine-tune a classifier, calibrate it and measure it on held-out texts.
 
@@ -152,25 +191,32 @@ def fit_sentiment(
         work: Folder for the Trainer's checkpoints and the finished head.
         resume: Take the finished head from `work` if recipe and texts are the same, else go on from the newest
             checkpoint there, if there is one.
+        adversarial: Perturb the texts' embeddings in training; None does not.
 
     Raises:
         InputError: Fewer than two classes, or nothing held out.
     """
     recipe = recipe or SentimentRecipe()
-    finished = SentimentResult.load(work / _HEAD, recipe=recipe, data=fingerprint(data)) if resume else None
-    if finished is not None:
-        return finished
+    settings: dict[str, Any] = {"recipe": recipe, "adversarial": adversarial}
+    facts = fingerprint(data)
+    if resume and (done := SentimentResult.load(work / _HEAD, data=facts, **settings)):
+        return done
     train, dev = split_texts(data, share=recipe.dev_share, seed=recipe.seed)
     _check_split(train, dev)
     torch.manual_seed(recipe.seed)
     model, tokenizer = load_classifier(checkpoint, num_labels=len(LABELS))
     freeze_lowest(model, recipe.freeze_layers)
-    _run_trainer(model, tokenizer, train, recipe=recipe, work=work, resume=resume)
+    run = hashlib.sha256(json.dumps([facts, str(checkpoint), _settings(recipe, adversarial)]).encode())
+    # A checkpoint of other texts or settings must not be gone on with.
+    checkpoints = work / f"steps-{run.hexdigest()[:12]}"
+    run_trainer(model, tokenizer, train, work=checkpoints, resume=resume, **settings)
     logits = classify(model, tokenizer, dev.texts, max_tokens=recipe.max_tokens)
     temperature = fit_temperature(logits, dev.labels)
     metrics = sentiment_report(dev.labels, softmax(logits / temperature))
-    result = SentimentResult(model, tokenizer, temperature, metrics, recipe, training_rows=len(train.texts))
-    result.save(work / _HEAD, data=fingerprint(data))
+    result = SentimentResult(
+        model, tokenizer, temperature, metrics, training_rows=len(train.texts), **settings
+    )
+    result.save(work / _HEAD, data=facts)
     return result
 
 
@@ -264,67 +310,3 @@ def _check_split(train: Texts, dev: Texts) -> None:
             f"{len(dev.texts)} held out: "
             "give more texts, of at least two labels, or a larger share for dev"
         )
-
-
-def _class_weights(labels: NDArray[np.int64]) -> torch.Tensor:
-    counts = np.array([max(1, int((labels == label).sum())) for label in LABELS], np.float32)
-    return torch.tensor(counts.sum() / (len(LABELS) * counts))
-
-
-def _token_rows(tokenizer: Any, data: Texts, max_tokens: int) -> Iterator[dict[str, Any]]:
-    encoded = tokenizer(data.texts, truncation=True, max_length=max_tokens)
-    for i, label in enumerate(data.labels):
-        yield {
-            "input_ids": encoded["input_ids"][i],
-            "attention_mask": encoded["attention_mask"][i],
-            "labels": int(label) + 1,
-        }
-
-
-def _run_trainer(
-    model: nn.Module, tokenizer: Any, train: Texts, *, recipe: SentimentRecipe, work: Path, resume: bool
-) -> None:
-    from datasets import Dataset
-    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
-
-    weights = _class_weights(train.labels)
-
-    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        return nn.functional.cross_entropy(outputs.logits, labels, weight=weights.to(outputs.logits.device))
-
-    arguments = TrainingArguments(
-        output_dir=str(work),
-        num_train_epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate,
-        per_device_train_batch_size=recipe.batch_size,
-        warmup_steps=recipe.warmup,  # below 1 it is a ratio
-        weight_decay=0.01,
-        # Batches of like length waste little on padding; one core is worth half the run.
-        train_sampling_strategy="group_by_length",
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        save_steps=recipe.save_steps,
-        save_total_limit=2,
-        logging_steps=100,
-        bf16=recipe.bf16,
-        report_to="none",
-        dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
-    )
-    rows = Dataset.from_list(list(_token_rows(tokenizer, train, recipe.max_tokens)))
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
-        processing_class=tokenizer,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        compute_loss_func=loss,
-    )
-    trainer.train(resume_from_checkpoint=_newest_checkpoint(work) if resume else None)
-    model.to("cpu")
-
-
-def _newest_checkpoint(work: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return cast("str | None", get_last_checkpoint(str(work))) if work.is_dir() else None  # type: ignore[no-untyped-call]

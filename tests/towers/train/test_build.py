@@ -29,6 +29,9 @@ epochs = 1.0
 freeze_layers = 1
 dev_share = 0.2
 max_tokens = 32
+[sentiment.adversarial]
+method = "pgd"
+steps = 2
 [[pairs]]
 file = "pairs.tsv"
 licence = "CC0-1.0"

@@ -96,7 +96,10 @@ def test_from_pairs_to_an_open_bundle(
         [table],
         out=tmp_path / "bundle",
         base=str(checkpoint),
-        epochs=0.5,
+        steps=4,
+        accumulation=2,
+        adversarial="fgm",
+        epsilon=0.2,
         scorer_epochs=3,
         data_licence=["CC0-1.0"],
         licence="Apache-2.0",
@@ -104,6 +107,9 @@ def test_from_pairs_to_an_open_bundle(
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     bundle = open_bundle(tmp_path / "bundle")
     assert told["bundle_id"] == bundle.bundle_id
+    recipe = bundle.manifest.recipe["fit"]
+    assert (recipe["adversarial"]["method"], recipe["adversarial"]["epsilon"]) == ("fgm", 0.2)
+    assert recipe["tower"]["steps"] == 4
     assert bundle.manifest.training_data == [
         {"use": "scorer", "name": "words", "rows": 200, "licence": "CC0-1.0"}
     ]

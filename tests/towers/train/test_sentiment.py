@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from towers import InputError
 from towers.labelled import Texts
+from towers.train.adversarial import AdversarialRecipe
 from towers.train.base import load_classifier
 from towers.train.bodies import layer_stack
+from towers.train.finetune import TowerRecipe
 from towers.train.sentiment import (
     SentimentRecipe,
     fit_sentiment,
@@ -23,6 +26,7 @@ from towers.train.sentiment import (
     softmax,
     split_texts,
 )
+from towers.train.sentiment_training import run_trainer
 
 WORDS = {
     -1: ["terrible", "bad", "late", "lost"],
@@ -59,7 +63,7 @@ def test_goes_on_where_it_was(checkpoint: Path, tmp_path: Path, monkeypatch: pyt
     recipe = SentimentRecipe(epochs=1, dev_share=0.2, max_tokens=32)
     first = fit_sentiment(texts(60), checkpoint=checkpoint, recipe=recipe, work=tmp_path)
     trained: list[int] = []
-    monkeypatch.setattr("towers.train.sentiment._run_trainer", lambda *_args, **_options: trained.append(1))
+    monkeypatch.setattr("towers.train.sentiment.run_trainer", lambda *_args, **_options: trained.append(1))
 
     again = fit_sentiment(texts(60), checkpoint=checkpoint, recipe=recipe, work=tmp_path, resume=True)
     assert not trained
@@ -68,15 +72,22 @@ def test_goes_on_where_it_was(checkpoint: Path, tmp_path: Path, monkeypatch: pyt
         torch.testing.assert_close(one, other)
 
     fit_sentiment(texts(61), checkpoint=checkpoint, recipe=recipe, work=tmp_path, resume=True)
-    assert trained
+    assert trained == [1]
+    settings = {"checkpoint": checkpoint, "recipe": recipe, "adversarial": AdversarialRecipe()}
+    fit_sentiment(texts(61), work=tmp_path, resume=True, **settings)  # type: ignore[arg-type]
+    assert trained == [1, 1]
 
 
-def test_an_interrupted_training_continues_from_its_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adversarial", [None, AdversarialRecipe("freelb", steps=2)])
+def test_an_interrupted_training_continues_from_its_checkpoint(
+    checkpoint: Path, tmp_path: Path, adversarial: AdversarialRecipe | None
+) -> None:
     """Interrupted after some steps and resumed, training ends with the weights of an uninterrupted run."""
     from transformers import Trainer, TrainerCallback
 
     recipe = SentimentRecipe(epochs=2, dev_share=0.2, batch_size=8, max_tokens=32, save_steps=5)
-    whole = fit_sentiment(texts(80), checkpoint=checkpoint, recipe=recipe, work=tmp_path / "whole")
+    settings: dict[str, Any] = {"checkpoint": checkpoint, "recipe": recipe, "adversarial": adversarial}
+    whole = fit_sentiment(texts(80), work=tmp_path / "whole", **settings)
 
     class Interrupt(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
@@ -92,12 +103,36 @@ def test_an_interrupted_training_continues_from_its_checkpoint(checkpoint: Path,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "__init__", with_interrupt)
         with pytest.raises(KeyboardInterrupt):
-            fit_sentiment(texts(80), checkpoint=checkpoint, recipe=recipe, work=tmp_path / "parts")
-    resumed = fit_sentiment(
-        texts(80), checkpoint=checkpoint, recipe=recipe, work=tmp_path / "parts", resume=True
-    )
+            fit_sentiment(texts(80), work=tmp_path / "parts", **settings)
+    resumed = fit_sentiment(texts(80), work=tmp_path / "parts", resume=True, **settings)
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("adversarial", [None, AdversarialRecipe("pgd", steps=2)])
+def test_a_step_is_the_same_however_it_is_cut(
+    checkpoint: Path, tmp_path: Path, adversarial: AdversarialRecipe | None
+) -> None:
+    """Three batches of 8 accumulated make the step of one batch of 24, though their class weights differ."""
+    ends = []
+    for size, accumulation in ((8, 3), (24, 1)):
+        torch.manual_seed(1)
+        model, tokenizer = load_classifier(checkpoint)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        recipe = SentimentRecipe(
+            steps=1, batch_size=size, accumulation=accumulation, warmup=0.0, learning_rate=1e-2, max_tokens=32
+        )
+        folder = tmp_path / str(size)
+        run_trainer(
+            model, tokenizer, texts(24), recipe=recipe, work=folder, resume=False, adversarial=adversarial
+        )
+        # Adam's first moment is a tenth of the clipped gradient.
+        state = torch.load(folder / "checkpoint-1" / "optimizer.pt")["state"]
+        ends.append(torch.cat([entry["exp_avg"].flatten() for entry in state.values()]))
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-3, atol=1e-6)
+    assert ends[0].norm() > 0
 
 
 def test_frozen_layers_do_not_move(checkpoint: Path, tmp_path: Path) -> None:
@@ -133,12 +168,31 @@ def test_split_never_leaks(rows: list[tuple[str, int]]) -> None:
     assert {" ".join(text.lower().split()) for text in dev_of_fewer.texts} <= sides[1]
 
 
+def test_few_dev_texts_come_from_all_files() -> None:
+    """Where more texts are drawn than dev may have, each file keeps its share of them, and none comes or goes twice."""
+    data = Texts([f"{file} {i}" for file in "ab" for i in range(1000)], np.zeros(2000, np.int64))
+    train, dev = split_texts(data, share=0.5, seed=1, most=100)
+    assert len(dev.texts) == 100
+    assert 35 <= sum(text.startswith("a") for text in dev.texts) <= 65
+    assert sorted(train.texts + dev.texts) == sorted(data.texts)
+    _, all_drawn = split_texts(data, share=0.5, seed=1)
+    assert set(dev.texts) < set(all_drawn.texts)
+
+
 def test_temperature_cools_what_is_too_sure() -> None:
     """Logits three times too large get a temperature of about three."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4000, 3)).astype(np.float32)
     labels = np.array([rng.choice(3, p=softmax(row)) for row in logits]) - 1
     assert fit_temperature(3 * logits, labels) == pytest.approx(3.0, rel=0.15)
+
+
+@pytest.mark.parametrize("settings", [{"steps": -1}, {"accumulation": 0}, {"epochs": 0}])
+def test_recipes_refuse_counts_that_are_none(settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="expected 1 or more of each, epochs above 0"):
+        SentimentRecipe(**settings)
+    with pytest.raises(InputError, match="expected 1 or more of each, epochs above 0"):
+        TowerRecipe(**settings)
 
 
 def test_one_class_is_not_enough(checkpoint: Path, tmp_path: Path) -> None:
