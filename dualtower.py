@@ -31,6 +31,10 @@ COMMANDS = {
     "bundle": ("towers.cli:bundle_command", "Show a bundle and check its files."),
     "fit": ("towers.train.cli:fit_command", "Train a bundle on labelled pairs."),
     "fit-sentiment": ("towers.train.cli:fit_sentiment_command", "Train a sentiment head on labelled texts."),
+    "pretrain": (
+        "towers.train.pretrain_cli:pretrain_command",
+        "Train a checkpoint further on your own texts.",
+    ),
     "export": ("towers.train.cli:export_command", "Make a bundle from a checkpoint."),
     "build": ("towers.train.cli:build_command", "Make a whole bundle from a recipe."),
 }
