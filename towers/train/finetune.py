@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,9 @@ from numpy.typing import NDArray
 
 from towers.errors import InputError
 from towers.train.adversarial import AdversarialRecipe, adversarial_trainer
-from towers.train.base import load_tower
 from towers.train.data import PairSet, Split, text_key
 from towers.train.mine import hard_negatives, known_positives
+from towers.train.weights import keeping_weights, load_weights, save_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
 _CHECKPOINTS = "checkpoints"
-_FINISHED = "tower"
+_FINISHED = "tower.safetensors"
 
 
 @dataclass(frozen=True)
@@ -95,18 +93,19 @@ def finetune(
         sets: The pairs.
         splits: One for each set; only the training side is used.
         recipe: Settings.
-        work: Folder for checkpoints and, at last, the finished tower.
-        resume: Take the finished tower from `work`, or go on from its newest checkpoint, if there is one.
+        work: Folder for checkpoints and, at last, the finished tower's weights.
+        resume: Take the finished weights from `work`, or go on from its newest checkpoint, if there is one.
         adversarial: Perturb the texts' embeddings; None does not.
     """
     finished = work / _FINISHED
-    if resume and finished.is_dir():
-        return load_tower(finished, max_tokens=tower.max_seq_length)
+    if resume and finished.is_file():
+        load_weights(tower, finished)
+        return tower
     torch.manual_seed(recipe.seed)
     datasets, losses = _tasks(tower, sets, splits, seed=recipe.seed)
     settings: dict[str, Any] = {"recipe": recipe, "adversarial": adversarial}
     _train(tower, datasets, losses, checkpoints=work / _CHECKPOINTS, resume=resume, **settings)
-    _save(tower, finished)
+    save_weights(tower, finished)
     return tower
 
 
@@ -217,7 +216,7 @@ def _train(
     from sentence_transformers import SentenceTransformerTrainer
     from transformers.trainer_utils import get_last_checkpoint
 
-    trainer = adversarial_trainer(SentenceTransformerTrainer, adversarial)(
+    trainer = adversarial_trainer(keeping_weights(SentenceTransformerTrainer), adversarial)(
         model=tower, args=_arguments(recipe, checkpoints), train_dataset=datasets, loss=losses
     )
     last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None  # type: ignore[no-untyped-call]
@@ -248,12 +247,3 @@ def _arguments(recipe: TowerRecipe, checkpoints: Path) -> Any:
         dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(),
     )
-
-
-def _save(tower: SentenceTransformer, finished: Path) -> None:
-    """Save the tower whole or not at all."""
-    temporary = finished.with_name(f".{finished.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    tower.save(str(temporary), create_model_card=False)
-    shutil.rmtree(finished, ignore_errors=True)
-    temporary.rename(finished)

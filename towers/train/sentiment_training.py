@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from towers.sentiment import LABELS
 from towers.train.adversarial import AdversarialRecipe, adversarial_trainer
+from towers.train.weights import keeping_weights
 
 if TYPE_CHECKING:
     from towers.labelled import Texts
@@ -44,7 +45,7 @@ def run_trainer(
     from transformers import DataCollatorWithPadding
 
     weights = _class_weights(train.labels)
-    trainer = adversarial_trainer(_weighing_trainer(weights), adversarial)(
+    trainer = adversarial_trainer(keeping_weights(_weighing_trainer(weights)), adversarial)(
         model=model,
         args=_arguments(recipe, work),
         train_dataset=Dataset.from_list(list(_token_rows(tokenizer, train, recipe.max_tokens))),

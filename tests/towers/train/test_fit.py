@@ -74,7 +74,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(checkpoint: Path, tmp_p
     tower.register_forward_pre_hook(stop)
     with pytest.raises(KeyboardInterrupt):
         finetune(tower, sets, splits, recipe=recipe, work=tmp_path / "cut")
-    assert not (tmp_path / "cut" / "tower").exists()
+    assert not (tmp_path / "cut" / "tower.safetensors").exists()
     resumed = finetune(
         load_tower(checkpoint), sets, splits, recipe=recipe, work=tmp_path / "cut", resume=True
     )
