@@ -142,7 +142,7 @@ def _build(
     kind = choose_kind(written.count, factory=options.index_factory, search=options.index_search)
     check_kind(kind, dim=encoder.dim, count=written.count)
     parameters = {"factory": kind.factory, "search": kind.search, "block_titles": options.block_titles}
-    version = version_of(encoder.bundle_id, written.sha256, parameters)
+    version = version_of(encoder.titles_id, written.sha256, parameters)
     if (finished := _sound_release(releases, version, report=report)) is not None:
         shutil.rmtree(releases.root / INTAKE)
         shutil.rmtree(releases.root / (WORK_PREFIX + version), ignore_errors=True)
@@ -260,7 +260,7 @@ class _Job:
             return
         for version in sorted(self._releases.versions()):
             manifest = self._releases.info(version).manifest
-            same = self._encoder.bundle_id, self._written.sha256
+            same = self._encoder.titles_id, self._written.sha256
             if manifest is not None and (manifest.bundle_id, manifest.titles_sha256) == same:
                 yield version
         if (current := self._releases.current()) is not None:
@@ -311,7 +311,7 @@ class _Job:
         return ReleaseManifest(
             format=FORMAT,
             version=self._version,
-            bundle_id=self._encoder.bundle_id,
+            bundle_id=self._encoder.titles_id,
             titles_sha256=self._written.sha256,
             count=self._written.count,
             dim=self._encoder.dim,

@@ -31,8 +31,8 @@ class TitleEncoder(Protocol):
     """What the job needs from a bundle."""
 
     @property
-    def bundle_id(self) -> str:
-        """The hash of the bundle's contents."""
+    def titles_id(self) -> str:
+        """The id of the bundle whose title vectors it makes."""
 
     @property
     def dim(self) -> int:

@@ -25,7 +25,7 @@ class ReleaseManifest:
     Attributes:
         format: of the release directory.
         version: 16 hex digits, the hash of bundle_id, titles_sha256 and index_parameters.
-        bundle_id: of the bundle that made the vectors.
+        bundle_id: of the bundle whose title tower made the vectors; bundles that have the very same one open it too.
         titles_sha256: of `titles.jsonl`.
         count: how many titles.
         dim: the length of a vector.

@@ -41,8 +41,8 @@ class OpenBundle(Protocol):
     """What is compared with a release."""
 
     @property
-    def bundle_id(self) -> str:
-        """The hash of the bundle's contents."""
+    def titles_id(self) -> str:
+        """The id of the bundle whose title vectors it makes."""
 
 
 def open_release(
@@ -53,21 +53,21 @@ def open_release(
     Args:
         root: the directory of releases.
         version: which one; None: the published one.
-        bundle: refuse a release that another bundle has made.
+        bundle: refuse a release whose vectors its title tower has not made.
         verify: compare the hashes of all files, not only their sizes: about a second per GB.
 
     Raises:
         ReleaseError: there is no such release, or a file is missing, truncated or corrupt.
-        BundleMismatchError: another bundle has made it.
+        BundleMismatchError: another title tower has made it.
     """
     releases = Releases(Path(root))
     directory = releases.path(version or releases.published())
     manifest = read_manifest(directory)
     check_files(directory, manifest, contents=verify)
-    if bundle is not None and bundle.bundle_id != manifest.bundle_id:
+    if bundle is not None and bundle.titles_id != manifest.bundle_id:
         raise BundleMismatchError(
             f"release {manifest.version} was built with bundle {manifest.bundle_id[:16]}…, but bundle "
-            f"{bundle.bundle_id[:16]}… is open; build the index again with the open bundle (`dualtower "
+            f"{bundle.titles_id[:16]}… is open; build the index again with the open bundle (`dualtower "
             "index … --publish`), or open the bundle that built it"
         )
     return Release(directory, manifest)

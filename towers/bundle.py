@@ -9,7 +9,9 @@
     README.md       model card
 
 `bundle_id` is the SHA-256 of the manifest without that field; the manifest names the SHA-256 of every file, so the id
-stands for the whole content.
+stands for the whole content. `titles_id` stands for what makes title vectors alone: it is the `bundle_id` of the bundle
+that the title tower comes from, so that a bundle which differs from that one in its query tower, scorer or sentiment
+head opens its releases.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from towers.sentiment import SentimentHead
 from towers.tokens import TokenReader
 
 FORMAT = 1
+TITLE_TOWER = "title_tower"  # in the recipe of a bundle that kept another one's: {"bundle_id", "sha256"}
 DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "default"
 
 
@@ -91,6 +94,11 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
     bundle_id: str = ""
+
+    @property
+    def titles_id(self) -> str:
+        """The id of the bundle whose title vectors these are; written by towers.train alone, after comparing them."""
+        return str(self.recipe.get(TITLE_TOWER, {}).get("bundle_id", self.bundle_id))
 
     def content_id(self) -> str:
         """Return the id that this manifest's content has."""
@@ -158,6 +166,11 @@ class Bundle:
     def bundle_id(self) -> str:
         """The SHA-256 that stands for the bundle's whole content."""
         return self.manifest.bundle_id
+
+    @property
+    def titles_id(self) -> str:
+        """The `bundle_id` of the bundle whose title vectors this one makes: its own, or the one it was made from."""
+        return self.manifest.titles_id
 
     @property
     def dim(self) -> int:

@@ -22,7 +22,7 @@ class FakeEncoder:
     def __init__(
         self, *, bundle_id: str = "b" * 64, dim: int = DIM, seconds: float = 0.0, log: Path | None = None
     ) -> None:
-        self.bundle_id, self.dim = bundle_id, dim
+        self.titles_id, self.dim = bundle_id, dim
         self.calls: list[list[str]] = []
         self._seconds, self._log = seconds, log
 

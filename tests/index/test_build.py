@@ -131,6 +131,14 @@ def test_another_bundle_is_another_version(desk: Desk) -> None:
     assert desk.encoded == 270
 
 
+def test_the_same_title_tower_is_the_same_version(desk: Desk) -> None:
+    """Only the title tower counts: a bundle with another query tower finds the release complete already."""
+    first = desk.index(sample_rows())
+    desk.encoder = FakeEncoder()  # whatever else its bundle holds, titles_id is the same
+    assert desk.index().version == first.version
+    assert "complete already" in desk.said
+
+
 def test_vectors_of_unchanged_titles_are_reused(desk: Desk) -> None:
     """Only new texts are encoded; the others keep the very vector that the published release has."""
     first = desk.index(sample_rows(), publish=True)

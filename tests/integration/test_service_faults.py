@@ -24,7 +24,7 @@ from towers import Bundle
 class OtherBundle:
     """The tiny bundle under another id: its vectors must not be mixed with the tiny bundle's."""
 
-    bundle_id = "0123456789abcdef" * 4
+    bundle_id = titles_id = "0123456789abcdef" * 4
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle

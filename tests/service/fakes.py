@@ -36,12 +36,13 @@ TITLES = [
 class FakeBundle:
     """A bag of words: each word has a random direction, a text is the sum of its words."""
 
-    bundle_id = "f" * 64
+    bundle_id = titles_id = "f" * 64
     dim = DIM
     max_tokens = 64
     threshold = 0.75
     labels = (-1, 0, 1)
     has_sentiment = True
+    exit_layers = ()
 
     def __init__(self) -> None:
         self.encoded: list[str] = []

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 from onnx.external_data_helper import set_external_data
 
-from towers.bundle import LAYOUT, Bundle, Manifest, file_entry, open_bundle
-from towers.errors import InputError
+from towers.bundle import LAYOUT, TITLE_TOWER, Bundle, Manifest, file_entry, open_bundle
+from towers.errors import BundleError, InputError
 from towers.train.export import copy_graph
+from towers.train.title_tower import raw_bytes, title_tower_sha256, with_claim, without_claim
 
 _SMALLEST_SHARED = (
     1024  # bytes; smaller tensors stay inside their graph, where they cost less than their reference
@@ -34,6 +35,7 @@ class Parts:
         tokenizer: The text of tokenizer.json.
         facts: The manifest's fields, less `files` and `bundle_id`.
         source: Folder with the plain checkpoint, copied to source/; None leaves it out.
+        extra_files: File name -> text of what else lies in it.
     """
 
     graphs: dict[str, onnx.ModelProto]
@@ -46,8 +48,11 @@ class Parts:
 def read_parts(directory: Path) -> Parts:
     """Read a bundle back into its parts, to write it again with another graph added.
 
+    The parts remember whose title vectors the bundle makes (title_tower.py): as long as nothing is changed that makes
+    them, what is written from the parts opens the same releases.
+
     Raises:
-        BundleError: The directory is no sound bundle.
+        BundleError: The directory is no sound bundle, or its title tower is not the one that it says.
     """
     bundle = open_bundle(directory)
     graphs = {
@@ -56,11 +61,24 @@ def read_parts(directory: Path) -> Parts:
     facts = {entry.name: getattr(bundle.manifest, entry.name) for entry in dataclasses.fields(Manifest)}
     del facts["files"], facts["bundle_id"]
     source = directory / "source"
+    tokenizer = (directory / LAYOUT.tokenizer).read_text(encoding="utf-8")
+    sha256 = title_tower_sha256(graphs, tokenizer, facts)
+    claimed = facts["recipe"].get(TITLE_TOWER, {}).get("sha256", sha256)
+    if claimed != sha256:
+        raise BundleError(
+            f"{directory} says that its title tower has SHA-256 {claimed}, found {sha256}: it cannot have the title "
+            f"vectors of bundle {bundle.titles_id[:16]}…. Build the bundle again."
+        )
     return Parts(
         graphs=graphs,
-        tokenizer=(directory / LAYOUT.tokenizer).read_text(encoding="utf-8"),
-        facts=facts,
+        tokenizer=tokenizer,
+        facts=with_claim(facts, bundle_id=bundle.titles_id, sha256=sha256),
         source=source if source.is_dir() else None,
+        extra_files={
+            name: (directory / name).read_text(encoding="utf-8")
+            for name in (LAYOUT.exits,)
+            if name in bundle.manifest.files
+        },
     )
 
 
@@ -117,7 +135,7 @@ def share_weights(graphs: Mapping[str, onnx.ModelProto], weights: Path) -> None:
     with weights.open("wb") as file:
         for name in sorted(graphs):
             for tensor in graphs[name].graph.initializer:
-                raw = tensor.raw_data or numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
+                raw = raw_bytes(tensor)
                 if len(raw) < _SMALLEST_SHARED:
                     continue
                 digest = hashlib.sha256(raw).hexdigest()
@@ -149,5 +167,18 @@ def _write_files(directory: Path, parts: Parts) -> None:
         shutil.copytree(parts.source, directory / "source")
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     entries = {path.relative_to(directory).as_posix(): file_entry(path) for path in files}
-    manifest = Manifest(files=entries, **parts.facts)
+    manifest = _manifest(entries, parts)
     (directory / LAYOUT.manifest).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def _manifest(entries: dict[str, Any], parts: Parts) -> Manifest:
+    """The manifest, with the claim to another bundle's title vectors if there is one and it holds."""
+    alone = Manifest(files=entries, **without_claim(parts.facts))
+    claim = parts.facts.get("recipe", {}).get(TITLE_TOWER)
+    if (
+        claim is None or alone.content_id() == claim["bundle_id"]
+    ):  # a bundle needs no claim to its own releases
+        return alone
+    if title_tower_sha256(parts.graphs, parts.tokenizer, parts.facts) != claim["sha256"]:
+        return alone
+    return Manifest(files=entries, **parts.facts)
