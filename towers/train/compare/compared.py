@@ -1,0 +1,198 @@
+"""From results to what can be said of them: each row beside its reference, the Pareto line, rank correlations."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from towers import metrics
+from towers.train.compare.results import TASKS, DataFacts, Results, Row
+
+# What is known of a difference in quality, given the values of all seeds on both sides.
+BETTER = "better"
+WORSE = "worse"
+OPEN = "not established"
+UNKNOWN = "no spread known"
+UNTRAINED = "nothing trained"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a row's quality is from its reference's.
+
+    Attributes:
+        points: 100 times the difference of the medians.
+        verdict: BETTER or WORSE where the values of all seeds lie on that side of all values of the reference, OPEN
+            where they overlap, UNKNOWN where a side was trained with one seed only, UNTRAINED where nothing was
+            trained, so that no seed plays a part.
+    """
+
+    points: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A row with its place in the table and all that needs its reference; None where a figure is missing.
+
+    Attributes:
+        row: The row.
+        number: From 1, within its task.
+        reference: The row that it is compared with; None for a reference.
+        difference: In quality.
+        speed: How many times as fast, for one text; throughput: how many times as many texts a second.
+        size: Its bytes, as a share of the reference's; parameters and multiply_adds likewise.
+    """
+
+    row: Row
+    number: int
+    reference: Row | None
+    difference: Difference | None
+    speed: float | None
+    throughput: float | None
+    size: float | None
+    parameters: float | None
+    multiply_adds: float | None
+
+    @property
+    def works(self) -> bool:
+        """Whether the row has a quality to speak of."""
+        return self.row.failed is None and self.row.quality is not None
+
+    @property
+    def quality(self) -> float:
+        """The middle seed's quality, times 100; nan for a failed row."""
+        return 100 * self.row.quality.median if self.row.quality is not None else math.nan
+
+    @property
+    def latency(self) -> float | None:
+        """Milliseconds for one text."""
+        return None if self.row.latency_ms is None else self.row.latency_ms.median
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """All rows of one task.
+
+    Attributes:
+        task: "match" or "sentiment".
+        data: Facts about its data, where there are any.
+        metric: Name of the metric that rows are compared by; "" where all failed.
+        rows: In the order of the results.
+        reference: The row that most others are compared with; None where it failed or there is none.
+        front: The Pareto line of latency and quality, from the fastest to the best.
+    """
+
+    task: str
+    data: DataFacts | None
+    metric: str
+    rows: list[Compared]
+    reference: Compared | None
+    front: list[Compared]
+
+    @property
+    def working(self) -> list[Compared]:
+        """The rows that did not fail."""
+        return [one for one in self.rows if one.works]
+
+
+def views_of(results: Results) -> list[TaskView]:
+    """Return a view of each task that has rows."""
+    return [_view(results, task) for task in TASKS if any(row.task == task for row in results.rows)]
+
+
+def difference(row: Row, reference: Row) -> Difference | None:
+    """Compare two rows' quality; None where one has none."""
+    if row.quality is None or reference.quality is None:
+        return None
+    mine, its = row.quality.values, reference.quality.values
+    points = 100 * (row.quality.median - reference.quality.median)
+    alone = [one for one, values in ((row, mine), (reference, its)) if len(values) < 2]
+    if alone and row.steps == reference.steps == 0:
+        return Difference(points, UNTRAINED)
+    if any(one.steps for one in alone):
+        return Difference(points, UNKNOWN)
+    if min(mine) > max(its):
+        return Difference(points, BETTER)
+    return Difference(points, WORSE if max(mine) < min(its) else OPEN)
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return which points (cost, quality) no other one beats, from the cheapest on.
+
+    One point beats another when it costs no more and is no worse, and differs in one of the two. Points that are
+    alike in both are all kept.
+    """
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
+    kept: list[int] = []
+    for i in order:
+        if not kept or points[i][1] > points[kept[-1]][1] or points[i] == points[kept[-1]]:
+            kept.append(i)
+    return kept
+
+
+def front_of(rows: Sequence[Compared], cost: Callable[[Compared], float | None]) -> list[Compared]:
+    """Return the rows on the Pareto line of a cost and quality; rows without one of them are left out."""
+    pairs = [(value, one) for one in rows if one.works and (value := cost(one)) is not None]
+    return [pairs[i][1] for i in pareto([(value, one.quality) for value, one in pairs])]
+
+
+def rank_correlation(
+    rows: Sequence[Compared],
+    a: Callable[[Compared], float | None],
+    b: Callable[[Compared], float | None],
+) -> float:
+    """Return Spearman's correlation of two figures over the rows that have both; nan where undefined."""
+    pairs = [(x, y) for one in rows if one.works and (x := a(one)) is not None and (y := b(one)) is not None]
+    if len(pairs) < 2:
+        return math.nan
+    return metrics.spearman([x for x, _ in pairs], [y for _, y in pairs])
+
+
+def _view(results: Results, task: str) -> TaskView:
+    rows = [row for row in results.rows if row.task == task]
+    compared = [_compared(results, row, number) for number, row in enumerate(rows, 1)]
+    working = [one for one in compared if one.works]
+    return TaskView(
+        task=task,
+        data=results.data.get(task),
+        metric=working[0].row.quality.metric if working and working[0].row.quality else "",
+        rows=compared,
+        reference=_main_reference(compared),
+        front=front_of(working, lambda one: one.latency),
+    )
+
+
+def _compared(results: Results, row: Row, number: int) -> Compared:
+    reference = results.reference_of(row)
+    has_figures = reference is not None and reference.failed is None and row.failed is None
+
+    def ratio(value: Callable[[Row], float | None]) -> float | None:
+        mine, its = value(row), value(reference) if reference is not None else None
+        return mine / its if has_figures and mine is not None and its else None
+
+    slowness = ratio(lambda one: one.latency_ms.median if one.latency_ms else None)
+    return Compared(
+        row=row,
+        number=number,
+        reference=reference,
+        difference=difference(row, reference) if reference is not None and has_figures else None,
+        speed=1 / slowness if slowness else None,
+        throughput=ratio(lambda one: one.per_second.median if one.per_second else None),
+        size=ratio(lambda one: one.bytes),
+        parameters=ratio(lambda one: one.parameters),
+        multiply_adds=ratio(lambda one: one.multiply_adds),
+    )
+
+
+def _main_reference(rows: Sequence[Compared]) -> Compared | None:
+    """The row that most others are held against, else the first reference row, if it did not fail."""
+    names = Counter(one.reference.name for one in rows if one.reference is not None)
+    most = max(names.values(), default=0)
+    for one in rows:
+        chosen = names[one.row.name] == most if names else one.row.technique == 0
+        if chosen:
+            return one if one.works else None
+    return None
