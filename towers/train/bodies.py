@@ -63,8 +63,11 @@ def layer_stack(model: nn.Module) -> nn.ModuleList:
     """
     body = body_of(model)
     wanted = body.config.num_hidden_layers
+    shared = (
+        getattr(body.config, "model_type", "") == "albert"
+    )  # its one layer may be applied once: still no layer of its own
     for module in body.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == wanted:
+        if isinstance(module, nn.ModuleList) and len(module) == wanted and not shared:
             return module
     raise InputError(
         f"{type(body).__name__} has no list of {wanted} layers: only BERT-like encoders with layers of their own "
