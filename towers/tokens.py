@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +29,18 @@ class TokenReader:
         self._tokenizer.enable_truncation(max_tokens)
         self.max_tokens = max_tokens
 
-    def ids(self, texts: Sequence[str]) -> list[Ids]:
-        """Return the token ids of each text, int64 (length,), cut at `max_tokens`.
+    def ids(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Ids]:
+        """Return the token ids of each text, or of each text with its second one, int64 (length,).
+
+        They are cut at `max_tokens`; of a pair, the longer text is cut.
 
         Raises:
             InputError: An item is no str or holds half a surrogate pair, which no encoding of Unicode allows.
         """
-        for position, text in enumerate(texts):
+        for position, text in enumerate((*texts, *(pairs or ()))):
             _check_text(text, position)
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        inputs: list[Any] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        encodings = self._tokenizer.encode_batch_fast(inputs)
         return [np.asarray(encoding.ids, np.int64) for encoding in encodings]
 
     def count(self, text: str) -> int:
