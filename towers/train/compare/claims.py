@@ -46,7 +46,8 @@ def _parameters_answer(view: TaskView) -> str:
         )
     return (
         f"{TASK_TITLES[view.task]}: over {len(rows)} rows, the rank correlation of latency with parameters is "
-        f"{correlation(size)} and with multiply-adds {correlation(work)}; that of quality with parameters is {correlation(effect)}. "
+        f"{correlation(size)} and with multiply-adds {correlation(work)}; that of quality with parameters is "
+        f"{correlation(effect)}. "
         f"{_speed_verdict(size, work)} {_effect_verdict(effect)} {_smallest(rows)}"
     )
 

@@ -11,18 +11,14 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_DISTANCES = (
-    4.0,
-    12.0,
-    22.0,
-    34.0,
-    48.0,
-)  # points (1/72 inch) from a point's middle to the nearest edge of its label
+# From a point's middle to the nearest edge of its label, in points (1/72 inch).
+_DISTANCES = (4.0, 12.0, 22.0, 34.0, 48.0)
 _DIRECTIONS = 16
-_OUTSIDE = (
-    50.0  # how much worse a square point outside the plot is than one on a marker, and one on another label
+# What a place costs besides its distance: a square point on a marker 1, on another label or outside the plot more.
+_ON_LABEL, _OUTSIDE = 10.0, 50.0
+_NEARER = (
+    30.0  # for each other point that is nearer to the label than its own: it would be taken for that one's
 )
-_ON_LABEL = 10.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +41,11 @@ class Box:
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(width, 0.0) * max(height, 0.0)
 
+    def gap(self, point: tuple[float, float]) -> float:
+        """Return how far a point is from the box; 0 inside it."""
+        aside = max(self.left - point[0], 0.0, point[0] - self.right)
+        return math.hypot(aside, max(self.bottom - point[1], 0.0, point[1] - self.top))
+
 
 def text_width(text: str, size: float) -> float:
     """Return about how wide a sans-serif font of a size sets a text: wide characters are squares, others 0.56 of it."""
@@ -66,26 +67,31 @@ def place(
 ) -> list[Box]:
     """Find a box for the label of each point, one after the other: the first ones get the best places.
 
-    Each tries places around its point, near ones first, and takes the one that covers least.
+    Each tries places around its point and takes the one that costs least: near to it, covering nothing, and not nearer
+    to another point.
 
     Args:
         points: Middle of each point.
         sizes: Width and height of each label.
         inside: The plot.
-        avoid: What labels should not cover, as the markers.
+        avoid: What labels should not cover, as markers and lines.
 
     Returns:
         One box for each point.
     """
     placed: list[Box] = []
     for point, size in zip(points, sizes, strict=True):
-        candidates = [(_cost(box, inside, avoid, placed) + away, box) for away, box in _around(point, size)]
-        placed.append(min(candidates, key=lambda candidate: candidate[0])[1])
+        others = [other for other in points if other != point]
+        costs = [
+            (away + _cost(box, inside, avoid, placed) + _NEARER * _taken_for(box, point, others), box)
+            for away, box in _around(point, size)
+        ]
+        placed.append(min(costs, key=lambda candidate: candidate[0])[1])
     return placed
 
 
 def _around(point: tuple[float, float], size: tuple[float, float]) -> list[tuple[float, Box]]:
-    """Boxes whose edge is so far from the point, in all directions, beginning at the right."""
+    """Boxes in all directions, beginning at the right, each with its distance from the point."""
     found = []
     for distance in _DISTANCES:
         for step in range(_DIRECTIONS):
@@ -95,6 +101,12 @@ def _around(point: tuple[float, float], size: tuple[float, float]) -> list[tuple
             box = Box(x - size[0] / 2, y - size[1] / 2, x + size[0] / 2, y + size[1] / 2)
             found.append((distance, box))
     return found
+
+
+def _taken_for(box: Box, point: tuple[float, float], others: Sequence[tuple[float, float]]) -> int:
+    """How many other points a label would be taken for."""
+    own = box.gap(point)
+    return sum(box.gap(other) < own for other in others)
 
 
 def _cost(box: Box, inside: Box, avoid: Sequence[Box], placed: Sequence[Box]) -> float:

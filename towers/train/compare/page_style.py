@@ -29,7 +29,7 @@ figure svg *{stroke-linejoin:round;stroke-linecap:butt}
 figure b{font-size:.98rem}
 figcaption{color:var(--muted);font-size:.85rem}
 .tip:hover{opacity:.6}
-.scroll{overflow-x:auto;margin:1rem 0}
+.scroll{overflow-x:auto;margin:1rem 0;width:fit-content;max-width:100%}
 table{border-collapse:separate;border-spacing:0;font-size:.88rem;font-variant-numeric:tabular-nums}
 th,td{padding:.4rem .55rem;text-align:right;vertical-align:top;border-bottom:1px solid var(--grid);white-space:nowrap}
 tbody tr:last-child td{border-bottom:0}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from towers.train.compare.compared import Compared, TaskView
-from towers.train.compare.curves import draw_exits, draw_learning, draw_masked
+from towers.train.compare.curve_plots import draw_exits, draw_learning, draw_masked
 from towers.train.compare.results import TASKS, Results
 from towers.train.compare.scatter import draw_scatter, draw_work, points_of
 from towers.train.compare.svg import STYLE, as_svg
@@ -60,7 +60,7 @@ def plots_of(results: Results, views: Sequence[TaskView]) -> list[Plot]:
         plots += _learning_plots(results, views)
         if results.curves.exits:
             plots.append(_exits_plot(results))
-        if results.curves.masked_loss:
+        if any(curve.loss for curve in results.curves.masked_loss):
             plots.append(_masked_plot(results))
     return plots
 
@@ -106,7 +106,7 @@ def _learning_plots(results: Results, views: Sequence[TaskView]) -> list[Plot]:
     for task in TASKS:
         points = [point for point in results.curves.learning if point.task == task]
         if points:
-            figure, axes = _figure(1, 2.6)
+            figure, axes = _figure(1, 2.6, foot=0.66)
             draw_learning(axes[0], points, metric=metrics.get(task) or "quality")
             name, title = f"learning-{task}", f"{TASK_TITLES[task]}: learning curve"
             caption = "Quality after training on a part of the data: median, and a dot for each seed."

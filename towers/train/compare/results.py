@@ -172,6 +172,13 @@ class LearningPoint:
     rows: int
     values: list[float]
 
+    def __post_init__(self) -> None:
+        """Refuse a point that cannot be drawn."""
+        if self.task not in TASKS or not 0 < self.share <= 1 or self.rows < 1 or not self.values:
+            raise InputError(
+                f"found {self}, expected a task ({' or '.join(TASKS)}), a share above 0, rows, and a value a seed"
+            )
+
 
 @dataclass(frozen=True)
 class ExitCounts:

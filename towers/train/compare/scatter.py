@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MARK = 4.0  # points: half the side of the square that a marker takes
-_LONGEST = 30  # characters of a name in a plot; the table and the pointer show all of it
+_LINE = 18  # characters, from which a label is broken into two lines
+_LONGEST = 34  # characters of a name in a plot; the table and the pointer show all of it
+_APART = 8.0  # points between a marker and its label, from which a line joins them
 _NUMBER_SIZE, _NAME_SIZE = 8.0, 9.0  # font sizes
 _WORST = 3.0  # a row that lies further below the middle one than so many times the best lies above goes to the edge
 
@@ -52,9 +55,24 @@ class Point:
 
     @property
     def label(self) -> str:
-        """What stands beside the point."""
+        """What stands beside the point, in one line or two."""
         text = shortened(printable(self.one.row.name), _LONGEST) if self.named else str(self.one.number)
-        return f"{text} ({self.one.quality:.1f})" if self.low else text
+        text = f"{text} ({self.one.quality:.1f})" if self.low else text
+        return (
+            "\n".join(textwrap.wrap(text, max(_LINE, math.ceil(0.6 * len(text))), break_on_hyphens=False))
+            or text
+        )
+
+    @property
+    def size(self) -> float:
+        """Font size of the label."""
+        return _NAME_SIZE if self.named else _NUMBER_SIZE
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Width and height of the label."""
+        lines = self.label.split("\n")
+        return max(text_width(line, self.size) for line in lines), 1.15 * self.size * len(lines)
 
 
 def points_of(view: TaskView, cost: Callable[[Compared], float | None]) -> list[Point]:
@@ -199,17 +217,14 @@ def _draw_labels(axes: Axes, points: Sequence[Point]) -> None:
         (float(x) * scale, float(y) * scale)
         for x, y in axes.transData.transform([(p.x, p.y) for p in points])
     ]
-    sizes = [_size(point) for point in points]
     marks = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in middles]
     front = sorted(middle for middle, point in zip(middles, points, strict=True) if point.front)
     marks += [box for here, there in pairwise(front) for box in _stair(here, there)]
     window = axes.get_window_extent()
     inside = Box(window.x0 * scale, window.y0 * scale, window.x1 * scale, window.y1 * scale)
-    boxes = place(middles, [(width, size * 1.15) for width, size in sizes], inside=inside, avoid=marks)
-    for point, (x, y), box, (_, size) in zip(points, middles, boxes, sizes, strict=True):
-        _write(
-            axes, point, ((box.left + box.right) / 2 - x, (box.bottom + box.top) / 2 - y), box, (x, y), size
-        )
+    boxes = place(middles, [point.extent for point in points], inside=inside, avoid=marks)
+    for point, middle, box in zip(points, middles, boxes, strict=True):
+        _write(axes, point, middle, box)
 
 
 def _stair(here: tuple[float, float], there: tuple[float, float]) -> list[Box]:
@@ -220,32 +235,20 @@ def _stair(here: tuple[float, float], there: tuple[float, float]) -> list[Box]:
     ]
 
 
-def _size(point: Point) -> tuple[float, float]:
-    size = _NAME_SIZE if point.named else _NUMBER_SIZE
-    return text_width(point.label, size), size
-
-
-def _write(
-    axes: Axes,
-    point: Point,
-    offset: tuple[float, float],
-    box: Box,
-    middle: tuple[float, float],
-    size: float,
-) -> None:
-    gap = math.hypot(
-        max(box.left - middle[0], 0, middle[0] - box.right),
-        max(box.bottom - middle[1], 0, middle[1] - box.top),
-    )
+def _write(axes: Axes, point: Point, middle: tuple[float, float], box: Box) -> None:
+    """Write a label into its box, whose place is relative to the point's middle."""
     axes.annotate(
         point.label,
         (point.x, point.y),
-        xytext=offset,
+        xytext=((box.left + box.right) / 2 - middle[0], (box.bottom + box.top) / 2 - middle[1]),
         textcoords="offset points",
         ha="center",
         va="center",
-        fontsize=size,
+        fontsize=point.size,
+        linespacing=1.1,
         color=INK if point.named else MUTED,
-        arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5} if gap > 8 else None,
+        arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5}
+        if box.gap(middle) > _APART
+        else None,
         zorder=5,
     )

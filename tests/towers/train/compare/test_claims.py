@@ -16,7 +16,7 @@ def answers(*rows: Row) -> list[list[str]]:
 
 def sized(facts: Sequence[tuple[int, int, float, float]]) -> list[Row]:
     """Rows of (parameters, multiply-adds, ms, quality); the first one is the reference."""
-    rows = [
+    return [
         row(
             f"r{place}",
             parameters=parameters,
@@ -27,7 +27,6 @@ def sized(facts: Sequence[tuple[int, int, float, float]]) -> list[Row]:
         )
         for place, (parameters, work, ms, quality) in enumerate(facts)
     ]
-    return rows
 
 
 def test_speed_that_goes_with_work_alone() -> None:
@@ -38,10 +37,10 @@ def test_speed_that_goes_with_work_alone() -> None:
         )
     )
     assert found == [
-        "Pairs: over 5 rows, the rank correlation of latency with parameters is −0.82 and with multiply-adds 1.00; that "
-        "of quality with parameters is 0.65. Of speed the claim holds here: multiply-adds go with latency, parameters "
-        "hardly do. Of effect: rows with more parameters are better on the whole. Fewest parameters: “r1” (5, 6.10 ms). "
-        "Fastest: “r3” (30, 1.00 ms)."
+        "Pairs: over 5 rows, the rank correlation of latency with parameters is −0.82 and with multiply-adds "
+        "1.00; that of quality with parameters is 0.65. Of speed the claim holds here: multiply-adds go with latency, "
+        "parameters hardly do. Of effect: rows with more parameters are better on the whole. Fewest parameters: “r1” "
+        "(5, 6.10 ms). Fastest: “r3” (30, 1.00 ms)."
     ]
 
 
@@ -72,8 +71,8 @@ def test_bert_beside_an_lstm() -> None:
     uncut = reference(steps=9, quality=measure(0.8, 0.8), latency_ms=spread(3.0), per_second=spread(400.0))
     lstm = row("BiLSTM", quality=measure(0.7, 0.7), latency_ms=spread(2.0), per_second=spread(300.0))
     assert answers(uncut, lstm)[1] == [
-        "Pairs: beside “BiLSTM”, “uncut” takes for one text 1.50 times as long: the claim does not hold; in batches 0.75 "
-        "times as long: the claim holds. Quality of “BiLSTM” against “uncut”: −10.00 points."
+        "Pairs: beside “BiLSTM”, “uncut” takes for one text 1.50 times as long: the claim does not hold; in batches "
+        "0.75 times as long: the claim holds. Quality of “BiLSTM” against “uncut”: −10.00 points."
     ]
 
 

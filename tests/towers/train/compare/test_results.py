@@ -13,7 +13,7 @@ import pytest
 
 from tests.towers.train.compare.made_up import REALISTIC, reference, results, row
 from towers import InputError
-from towers.train.compare.results import Curves, ExitCounts, MaskedLoss, Measure, Results, Spread
+from towers.train.compare.results import ExitCounts, LearningPoint, MaskedLoss, Measure, Results, Spread
 
 
 def test_results_come_back_from_json_as_they_were() -> None:
@@ -156,4 +156,6 @@ def test_curves_have_a_value_for_each_place() -> None:
         ExitCounts("a", [1, 2], [5])
     with pytest.raises(InputError, match=r"loss of 'rare' of 'a': found 2 values for 1 places"):
         MaskedLoss("a", [1], {"rare": [0.5, None]})
-    assert Curves().learning == []
+    for task, share, rows, values in (("rank", 0.5, 1, [1.0]), ("match", 0, 1, [1.0]), ("match", 1, 1, [])):
+        with pytest.raises(InputError, match="a share above 0"):
+            LearningPoint(task, share, rows, values)
