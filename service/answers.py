@@ -44,13 +44,19 @@ def search_items(found: Found) -> list[dict[str, Any]]:
     ]
 
 
-def sentiment_items(labels: Sequence[int], probabilities: np.ndarray) -> list[dict[str, Any]]:
-    """One entry per text from probabilities (n, 3), whose columns are `labels`."""
+def sentiment_items(
+    labels: Sequence[int], probabilities: np.ndarray, layers: np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    """One entry per text from probabilities (n, 3), whose columns are `labels`, and the exits' layers (n,), if any."""
     names = [NAMES[label] for label in labels]
-    return [
+    items: list[dict[str, Any]] = [
         {"label": labels[best], "name": names[best], "probabilities": dict(zip(names, row, strict=True))}
         for best, row in zip(probabilities.argmax(axis=1).tolist(), _plain(probabilities), strict=True)
     ]
+    if layers is not None:
+        for item, layer in zip(items, layers.tolist(), strict=True):
+            item["exit_layer"] = layer
+    return items
 
 
 def encoded(answer: dict[str, Any]) -> bytes:

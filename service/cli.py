@@ -141,11 +141,19 @@ def sentiment_command(
     from service import handlers
 
     answer = _ask(handlers.sentiment, {"texts": texts}, local_state(None, bundle))
+    first = answer["sentiments"][0]
+    exits = ("exit layer",) if "exit_layer" in first else ()
     rows = [
-        (text, str(item["label"]), item["name"], *(f"{p:.3f}" for p in item["probabilities"].values()))
+        (
+            text,
+            str(item["label"]),
+            item["name"],
+            *(f"{p:.3f}" for p in item["probabilities"].values()),
+            *([str(item["exit_layer"])] if exits else []),
+        )
         for text, item in zip(texts, answer["sentiments"], strict=True)
     ]
-    _show(answer, as_json, ("text", "label", "name", *answer["sentiments"][0]["probabilities"]), rows)
+    _show(answer, as_json, ("text", "label", "name", *first["probabilities"], *exits), rows)
 
 
 def local_state(releases: Path | None, bundle: Path | None) -> State:

@@ -171,7 +171,8 @@ def check_sentiment(bundle: Bundle) -> Check:
         return Check(
             "sentiment", "FAIL", f"probabilities are {probabilities.tolist()}", "export the bundle again"
         )
-    return Check("sentiment", "ok", f"labels {list(bundle.labels)}")
+    exits = f", exits after layers {list(bundle.exit_layers)}" if bundle.exit_layers else ""
+    return Check("sentiment", "ok", f"labels {list(bundle.labels)}{exits}")
 
 
 def check_release(root: Path, bundle: Bundle | None) -> Check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -92,12 +93,21 @@ def sentiment(state: State, body: bytes) -> bytes:
             "the open bundle has no sentiment head; serve one that was made with `dualtower fit-sentiment`"
         )
     start = time.perf_counter()
-    probabilities = state.bundle.sentiment(texts)
+    probabilities, layers = _felt(state, texts)
     milliseconds = {"sentiment": round((time.perf_counter() - start) * 1000, 3)}
     state.metrics.observe_stages(milliseconds)
-    items = sentiment_items(state.bundle.labels, probabilities)
+    items = sentiment_items(state.bundle.labels, probabilities, layers)
     answer = {"sentiments": items} if request.text is None else items[0]
     return encoded(answer | {"milliseconds": milliseconds})
+
+
+def _felt(state: State, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Probabilities (n, 3) and, where the head has exits, the layers computed for each text (n,)."""
+    if not state.bundle.exit_layers:
+        return state.bundle.sentiment(texts), None
+    probabilities, layers = state.bundle.sentiment_with_exits(texts)
+    state.metrics.observe_exits(layers.tolist())
+    return probabilities, layers
 
 
 def _resolved(state: State, query: str | QueryId) -> str | np.ndarray:

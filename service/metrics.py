@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter as TextsByLayer
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -42,6 +43,12 @@ class Metrics:
         self.titles = Counter(
             "dualtower_title_vectors", "Title vectors by source: redis, memory_map", ["source"], registry=r
         )
+        self.exits = Counter(
+            "dualtower_sentiment_exits",
+            "Texts by the layer after which the sentiment head was sure",
+            ["layer"],
+            registry=r,
+        )
         self.redis_up = Gauge("dualtower_redis_up", "1 when Redis answers, 0 when not or unset", registry=r)
         self.redis_failures = Counter("dualtower_redis_failures", "Calls to Redis that failed", registry=r)
         self.release = Gauge(
@@ -57,6 +64,11 @@ class Metrics:
         """Count one answer's stages."""
         for stage, spent in milliseconds.items():
             self.stages.labels(stage).observe(spent / 1000)
+
+    def observe_exits(self, layers: Sequence[int]) -> None:
+        """Count after which layers the texts of one answer left."""
+        for layer, texts in TextsByLayer(layers).items():
+            self.exits.labels(layer).inc(texts)
 
     def use_release(self, version: str, about: Mapping[str, Any]) -> None:
         """Name the release in use; the one before disappears from /metrics."""

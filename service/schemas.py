@@ -241,6 +241,9 @@ class Sentiment(BaseModel):
     label: Literal[-1, 0, 1]
     name: Literal["negative", "neutral", "positive"]
     probabilities: dict[Literal["negative", "neutral", "positive"], float]
+    exit_layer: int | None = Field(
+        None, description="layers computed until the answer was sure; not there for a head without exits"
+    )
 
 
 class SentimentAnswer(Sentiment):

@@ -79,6 +79,7 @@ class State:
                     "max_tokens": bundle.max_tokens,
                     "threshold": bundle.threshold,
                     "sentiment": bundle.has_sentiment,
+                    "exit_layers": list(bundle.exit_layers),
                 },
                 "release": serving.about or None,
                 "title_vectors": serving.title_vectors,

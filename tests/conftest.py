@@ -17,6 +17,7 @@ settings.register_profile("dualtower", deadline=None)  # wall-clock limits fail 
 settings.load_profile("dualtower")
 
 TINY = Path(__file__).parent / "golden" / "tiny"
+TINY_EXITS = Path(__file__).parent / "golden" / "tiny_exits"
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,18 @@ def tiny_bundle() -> Bundle:
 def tiny_copy(tmp_path: Path) -> Path:
     """A copy of the tiny bundle that a test may break."""
     return Path(shutil.copytree(TINY, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="session")
+def tiny_exits() -> Bundle:
+    """The tiny bundle with a sentiment head of two stages; tests/golden/make_tiny_exits.py says how it is made."""
+    return open_bundle(TINY_EXITS)
+
+
+@pytest.fixture
+def tiny_exits_copy(tmp_path: Path) -> Path:
+    """A copy of it that a test may break."""
+    return Path(shutil.copytree(TINY_EXITS, tmp_path / "bundle"))
 
 
 def _redis_or_skip() -> None:

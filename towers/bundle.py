@@ -5,6 +5,8 @@
     encoder.onnx    ids, mask -> vectors of length 1   (query.onnx and title.onnx when the towers differ)
     scorer.onnx     query vector, title vectors -> probabilities
     sentiment.onnx  ids, mask -> probabilities of -1, 0, 1; optional
+                    (sentiment-0.onnx, -1, ... and sentiment-exits.json in its place when texts may leave early)
+    classifier.onnx, classifier.json    ids, mask -> probabilities of other classes, or a number; optional
     weights.bin     the graphs' tensors, equal ones stored once
     README.md       model card
 
@@ -27,8 +29,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from towers.classifier import Classifier, ClassifierFacts
 from towers.encoder import Encoder
 from towers.errors import BundleError
+from towers.exits import ExitingHead, ExitPlan
 from towers.graph import Graph
 from towers.scorer import Scorer
 from towers.sentiment import SentimentHead
@@ -52,6 +56,13 @@ class Layout:
     sentiment: str = "sentiment.onnx"
     weights: str = "weights.bin"
     card: str = "README.md"
+    classifier: str = "classifier.onnx"
+    classifier_facts: str = "classifier.json"
+    exits: str = "sentiment-exits.json"
+
+    def stage(self, number: int) -> str:
+        """A stage of a sentiment head with exits. Beside the others: a graph finds weights.bin in its own folder."""
+        return f"sentiment-{number}.onnx"
 
 
 LAYOUT = Layout()
@@ -195,7 +206,13 @@ class Bundle:
     @property
     def has_sentiment(self) -> bool:
         """Whether the bundle can tell sentiment."""
-        return LAYOUT.sentiment in self.manifest.files
+        return LAYOUT.sentiment in self.manifest.files or LAYOUT.exits in self.manifest.files
+
+    @property
+    def exit_layers(self) -> tuple[int, ...]:
+        """After which layers a text may leave the sentiment head; empty where the head has no exits."""
+        head = self._sentiment if self.has_sentiment else None
+        return head.plan.layers if isinstance(head, ExitingHead) else ()
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode queries: float32 (n, dim), rows of length 1. A query's vector depends on its own text alone.
@@ -240,6 +257,48 @@ class Bundle:
         """
         return self._sentiment.probabilities(texts)
 
+    def sentiment_with_exits(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return probabilities, float32 (n, 3), and the number of layers computed for each text, int64 (n,).
+
+        Raises:
+            BundleError: The bundle has no sentiment head, or one without exits.
+            InputError: An item is not a str or not valid Unicode.
+        """
+        head = self._sentiment
+        if not isinstance(head, ExitingHead):
+            raise BundleError(
+                f"the sentiment head of the bundle in {self.path} has no exits. Make one with: "
+                "dualtower fit-sentiment --exits"
+            )
+        return head.with_exits(texts)
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether the bundle has a classifier of its own classes."""
+        return LAYOUT.classifier_facts in self.manifest.files
+
+    @property
+    def classifier_facts(self) -> ClassifierFacts:
+        """What the classifier answers.
+
+        Raises:
+            BundleError: The bundle has none.
+        """
+        return self._classifier.facts
+
+    def classify(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Return probabilities, float32 (n, classes), of the classifier's labels; or numbers, (n, 1), without labels.
+
+        Args:
+            texts: n texts.
+            pairs: n second texts, where the classifier takes two.
+
+        Raises:
+            BundleError: The bundle has no classifier.
+            InputError: Second texts are missing or not wanted, or an item is not a str or not valid Unicode.
+        """
+        return self._classifier.classify(texts, pairs)
+
     def count_tokens(self, text: str) -> int:
         """Return how many tokens of a text the towers see, special ones included."""
         return self._tokens.count(text)
@@ -248,14 +307,26 @@ class Bundle:
         return Encoder(self._tokens, Graph(self.path / name), dim=self.manifest.dim, threads=self._threads)
 
     @cached_property
-    def _sentiment(self) -> SentimentHead:
+    def _sentiment(self) -> SentimentHead | ExitingHead:
         """Loaded at first use: an indexing job needs no head."""
         if not self.has_sentiment:
             raise BundleError(
                 f"the bundle in {self.path} has no sentiment head. Add one with: dualtower fit-sentiment"
             )
         tokens = TokenReader(self.path / LAYOUT.tokenizer, max_tokens=self.manifest.sentiment_max_tokens)
-        return SentimentHead(tokens, Graph(self.path / LAYOUT.sentiment), threads=self._threads)
+        if LAYOUT.exits not in self.manifest.files:
+            return SentimentHead(tokens, Graph(self.path / LAYOUT.sentiment), threads=self._threads)
+        plan = ExitPlan.read(self.path / LAYOUT.exits)
+        stages = [Graph(self.path / LAYOUT.stage(number)) for number in range(len(plan.layers))]
+        return ExitingHead(tokens, stages, plan, threads=self._threads)
+
+    @cached_property
+    def _classifier(self) -> Classifier:
+        if not self.has_classifier:
+            raise BundleError(f"the bundle in {self.path} has no classifier. Add one with: dualtower tune")
+        facts = ClassifierFacts.read(self.path / LAYOUT.classifier_facts)
+        tokens = TokenReader(self.path / LAYOUT.tokenizer, max_tokens=facts.max_tokens)
+        return Classifier(tokens, Graph(self.path / LAYOUT.classifier), facts, threads=self._threads)
 
 
 def open_bundle(path: str | Path | None = None, *, threads: int | None = None, verify: bool = True) -> Bundle:

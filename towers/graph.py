@@ -14,7 +14,7 @@ Array = NDArray[np.generic]
 
 
 class Graph:
-    """A loaded graph with one output. `run` may be called from many threads at once.
+    """A loaded graph. `run` and `outputs` may be called from many threads at once.
 
     Each call works on its caller's thread alone: two calls on two cores are faster than one call on two
     (docs/experiments.md), and a service's threads do not fight over a pool.
@@ -36,6 +36,10 @@ class Graph:
         self.inputs = tuple(entry.name for entry in self._session.get_inputs())
 
     def run(self, *arrays: Array) -> NDArray[np.float32]:
-        """Return the graph's output for its inputs, given in the graph's own order."""
+        """Return the graph's first output for its inputs, given in the graph's own order."""
+        return self.outputs(*arrays)[0]
+
+    def outputs(self, *arrays: Array) -> list[NDArray[np.float32]]:
+        """Return all outputs of the graph."""
         outputs = self._session.run(None, dict(zip(self.inputs, arrays, strict=True)))
-        return np.asarray(outputs[0], np.float32)
+        return [np.asarray(output, np.float32) for output in outputs]

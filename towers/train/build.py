@@ -14,7 +14,9 @@ from towers.train.adversarial import AdversarialRecipe
 from towers.train.assemble import tower_parts, with_scorer, with_sentiment
 from towers.train.card import model_card
 from towers.train.data import PairSet, read_pair_set
+from towers.train.exits import ExitRecipe, fit_exits
 from towers.train.export import Precision
+from towers.train.export_exits import with_exits, without_head
 from towers.train.finetune import TowerRecipe
 from towers.train.fit import FitRecipe, fit
 from towers.train.scorer_training import ScorerRecipe
@@ -117,6 +119,7 @@ def sentiment_parts(
     resume: bool,
     vectors: Encode,
     adversarial: AdversarialRecipe | None = None,
+    exits: ExitRecipe | None = None,
 ) -> Parts:
     """Train a sentiment head and add it to the parts of a bundle.
 
@@ -130,6 +133,7 @@ def sentiment_parts(
         resume: Go on from it.
         vectors: Texts to vectors, for the logistic regression that the head is compared with.
         adversarial: Perturb the texts' embeddings in training; None does not.
+        exits: Give the trained head exits and train on; None does not.
     """
     precision = checked(Precision, parts.facts["recipe"].get("precision", {}), where="recipe of the bundle")
     settings: dict[str, Any] = {"recipe": recipe, "adversarial": adversarial}
@@ -137,7 +141,16 @@ def sentiment_parts(
     train, dev = split_texts(texts, share=recipe.dev_share, seed=recipe.seed)
     result.metrics["dev_sha256"] = fingerprint(dev)
     result.metrics["logistic_regression_on_vectors"] = logistic_regression(train, dev, vectors)
-    return with_sentiment(parts, result, dev=dev, data=data, precision=precision)
+    whole = with_sentiment(without_head(parts), result, dev=dev, data=data, precision=precision)
+    if exits is None:
+        return whole
+    exiting = fit_exits(
+        result.model, result.tokenizer, train, dev, recipe=exits, work=work / "exits", resume=resume
+    )
+    for name in ("dev_sha256", "logistic_regression_on_vectors"):
+        exiting.metrics[name] = result.metrics[name]
+    exiting.metrics["without_exits"] = whole.facts["metrics"]["sentiment"]["quantized"]
+    return with_exits(whole, exiting, dev=dev, data=data, precision=precision)
 
 
 def read_text_sources(sources: Sequence[Source], data: Path) -> tuple[list[dict[str, Any]], Texts]:
@@ -175,7 +188,7 @@ def fit_settings(table: Any) -> FitRecipe:
 
 
 def sentiment_settings(table: Any) -> dict[str, Any]:
-    """Make the settings of the sentiment head, `recipe` and `adversarial`, from a recipe's [sentiment] table.
+    """Make the settings of the sentiment head, for `sentiment_parts`, from a recipe's [sentiment] table.
 
     Raises:
         InputError: Names keys that are unknown.
@@ -183,7 +196,10 @@ def sentiment_settings(table: Any) -> dict[str, Any]:
     plain = dict(table)
     found = plain.pop("adversarial", None)
     adversarial = found and checked(AdversarialRecipe, found, where="[sentiment.adversarial]")
-    return {"recipe": checked(SentimentRecipe, plain, where="[sentiment]"), "adversarial": adversarial}
+    found = plain.pop("exits", None)
+    exits = None if found is None else checked(ExitRecipe, found, where="[sentiment.exits]")
+    recipe = checked(SentimentRecipe, plain, where="[sentiment]")
+    return {"recipe": recipe, "adversarial": adversarial, "exits": exits}
 
 
 def _check_sources(recipe: BundleRecipe, data: Path) -> None:

@@ -76,7 +76,7 @@ def read_parts(directory: Path) -> Parts:
         source=source if source.is_dir() else None,
         extra_files={
             name: (directory / name).read_text(encoding="utf-8")
-            for name in (LAYOUT.exits,)
+            for name in (LAYOUT.exits, LAYOUT.classifier_facts)
             if name in bundle.manifest.files
         },
     )

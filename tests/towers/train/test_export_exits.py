@@ -1,0 +1,157 @@
+"""Staged graphs compute what torch computes, and become a bundle that says what exits gain and lose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import TINY_EXITS
+from tests.golden.make_tiny_exits import TEXTS, make
+from tests.towers.train.test_exits import RECIPE, fit
+from tests.towers.train.test_sentiment import texts
+from towers import InputError, open_bundle
+from towers.bundle import LAYOUT
+from towers.exits import ExitPlan
+from towers.labelled import Texts
+from towers.train.base import load_classifier
+from towers.train.exit_graphs import check_parity, export_stages, quantize_stages, stage_probabilities
+from towers.train.exit_model import ExitClassifier
+from towers.train.exits import ExitResult, exit_logits
+from towers.train.export import Precision
+from towers.train.export_exits import with_exits, without_head
+from towers.train.sentiment import softmax, split_texts
+from towers.train.teacher import token_ids
+from towers.train.write import read_parts, write_bundle
+
+DATA = [{"name": "toys", "rows": 240, "licence": "CC0-1.0"}]
+
+
+@pytest.fixture(scope="module")
+def sides() -> tuple[Texts, Texts]:
+    return split_texts(texts(240), share=0.25, seed=1)
+
+
+@pytest.fixture(scope="module")
+def result(
+    checkpoint: Path, sides: tuple[Texts, Texts], tmp_path_factory: pytest.TempPathFactory
+) -> ExitResult:
+    return fit(checkpoint, sides, tmp_path_factory.mktemp("exits"))
+
+
+def expected(model: ExitClassifier, tokenizer: Any, temperatures: tuple[float, ...]) -> Any:
+    logits = exit_logits(model, tokenizer, TEXTS, max_tokens=32)
+    return softmax(logits / np.array(temperatures, np.float32)[:, None, None])
+
+
+@pytest.mark.parametrize("layers", [(1, 2), (2,)])
+def test_float_stages_equal_torch(checkpoint: Path, layers: tuple[int, ...]) -> None:
+    """Run one after the other, the stages give the probabilities of every exit; one exit is one stage."""
+    torch.manual_seed(4)
+    classifier, tokenizer = load_classifier(checkpoint)
+    model, temperatures = ExitClassifier(classifier, layers), (1.5, 0.7)[: len(layers)]
+    stages = export_stages(model, temperatures=temperatures, max_tokens=32)
+    found = stage_probabilities(stages, token_ids(tokenizer, TEXTS, max_tokens=32))
+    np.testing.assert_allclose(found, expected(model, tokenizer, temperatures), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["DistilBert", "MPNet"])
+def test_relatives_of_bert_can_be_cut_into_stages(kind: str) -> None:
+    """Other architectures with layers of their own come out right as well."""
+    import transformers
+
+    from tests.golden.make_tiny import tiny_tokenizer
+
+    sizes = {
+        "DistilBert": {"dim": 32, "n_layers": 3, "n_heads": 2, "hidden_dim": 64},
+        "MPNet": {
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+        },
+    }
+    tokenizer = tiny_tokenizer()
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer), max_position_embeddings=66, num_labels=3, **sizes[kind]
+    )
+    torch.manual_seed(5)
+    model = ExitClassifier(getattr(transformers, f"{kind}ForSequenceClassification")(config), (1, 3))
+    stages = export_stages(model, temperatures=(1.0, 1.0), max_tokens=32)
+    found = stage_probabilities(stages, token_ids(tokenizer, TEXTS, max_tokens=32))
+    check_parity(found, expected(model, tokenizer, (1.0, 1.0)))
+    np.testing.assert_allclose(found, expected(model, tokenizer, (1.0, 1.0)), atol=1e-4)
+
+
+def test_a_wrong_export_is_refused() -> None:
+    with pytest.raises(InputError, match=r"differ from torch's by up to 0\.5000, expected under 0\.001"):
+        check_parity(np.zeros((1, 1, 3), np.float32), np.full((1, 1, 3), 0.5, np.float32))
+
+
+def test_int8_stages_answer_alone_as_in_a_batch(checkpoint: Path) -> None:
+    """At every exit, for every text, to the bit but for a rounding."""
+    torch.manual_seed(6)
+    classifier, tokenizer = load_classifier(checkpoint)
+    model = ExitClassifier(classifier, (1, 2))
+    rows = token_ids(tokenizer, TEXTS, max_tokens=32)
+    exact = export_stages(model, temperatures=(1.0, 1.0), max_tokens=32)
+    stages = quantize_stages(exact, Precision(), layers=(1, 2), rows=rows)
+    together = stage_probabilities(stages, rows)
+    alone = np.concatenate([stage_probabilities(stages, [row]) for row in rows], axis=1)
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    assert np.abs(together - expected(model, tokenizer, (1.0, 1.0))).max() < 0.1
+
+
+def test_exits_become_a_bundle(
+    result: ExitResult, sides: tuple[Texts, Texts], tiny_bundle_path: Path, tmp_path: Path
+) -> None:
+    """What is served is what was tuned: exits, accuracy and histogram of the manifest are those of the open bundle."""
+    parts = with_exits(read_parts(tiny_bundle_path), result, dev=sides[1], data=DATA, precision=Precision())
+    bundle = write_bundle(tmp_path / "bundle", parts)
+    assert LAYOUT.sentiment not in bundle.manifest.files
+    probabilities, layers = bundle.sentiment_with_exits(sides[1].texts)
+    chosen = bundle.manifest.metrics["sentiment"]["exits"]["chosen"]
+    assert float((probabilities.argmax(axis=1) - 1 == sides[1].labels).mean()) == pytest.approx(
+        chosen["accuracy"]
+    )
+    assert {str(layer): int((layers == layer).sum()) for layer in (1, 2)} == chosen["histogram"]
+    assert float(layers.mean()) == pytest.approx(chosen["mean_layers"])
+    assert ExitPlan.read(bundle.path / LAYOUT.exits).dev["lost"] == chosen["lost"]
+    assert bundle.manifest.recipe["exits"]["steps"] == RECIPE.steps
+    assert bundle.manifest.training_data[-1] == {"use": "sentiment"} | DATA[0]
+
+
+def test_a_bundle_with_exits_survives_reading_and_writing(tmp_path: Path) -> None:
+    """Read into parts and written again, it has the same content, plan included."""
+    again = write_bundle(tmp_path / "again", read_parts(TINY_EXITS))
+    assert again.bundle_id == open_bundle(TINY_EXITS).bundle_id
+
+
+def test_a_head_takes_the_place_of_the_one_before() -> None:
+    """Nothing of a staged head is left when it goes."""
+    bare = without_head(read_parts(TINY_EXITS))
+    assert set(bare.graphs) == {LAYOUT.encoder, LAYOUT.scorer}
+    assert not bare.extra_files
+
+
+def test_another_tokenizer_is_refused(
+    result: ExitResult, sides: tuple[Texts, Texts], tiny_bundle_path: Path
+) -> None:
+    parts = read_parts(tiny_bundle_path)
+    parts.tokenizer = parts.tokenizer.replace('"shoes"', '"clogs"')
+    with pytest.raises(InputError, match="another tokenizer than the bundle"):
+        with_exits(parts, result, dev=sides[1], data=DATA, precision=Precision())
+
+
+def test_the_golden_bundle_is_what_its_script_makes(tmp_path: Path) -> None:
+    """The committed bundle and a fresh one agree: the export path that made it still does what it did."""
+    make(tmp_path / "tiny")
+    fresh, kept = open_bundle(tmp_path / "tiny"), open_bundle(TINY_EXITS)
+    found, layers = fresh.sentiment_with_exits(list(TEXTS))
+    wanted, wanted_layers = kept.sentiment_with_exits(list(TEXTS))
+    np.testing.assert_allclose(found, wanted, atol=0.01)
+    np.testing.assert_array_equal(layers, wanted_layers)
+    assert set(fresh.manifest.files) == set(kept.manifest.files)
