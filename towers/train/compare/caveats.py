@@ -34,7 +34,8 @@ def sample_error(metric: str, quality: float, rows: int) -> float:
 
     Accuracy is a share of the rows (binomial), macro recall the same where classes are of one size and less certain
     where they are not; Spearman's correlation by Bonett and Wright 2000, section 3: the
-    variance of its Fisher transform is (1 + r^2 / 2) / (n - 3).
+    variance of its Fisher transform is (1 + r^2 / 2) / (n - 3). AUC by Hanley and McNeil 1982, as if half of the rows
+    were positive, which is the best case.
 
     Args:
         metric: Its name.
@@ -44,6 +45,10 @@ def sample_error(metric: str, quality: float, rows: int) -> float:
     value = quality / 100
     if metric in ("accuracy", "macro_recall") and rows > 0 and 0 <= value <= 1:
         return 200 * math.sqrt(value * (1 - value) / rows)
+    if metric == "auc" and rows > 1 and 0 <= value <= 1:
+        half, above, below = rows / 2, value / (2 - value), 2 * value**2 / (1 + value)
+        variance = value * (1 - value) + (half - 1) * (above + below - 2 * value**2)
+        return 200 * math.sqrt(variance) / half
     if metric == "spearman" and rows > 3:
         return 200 * (1 - value**2) * math.sqrt((1 + value**2 / 2) / (rows - 3))
     return math.nan
@@ -79,9 +84,9 @@ def _short_training(view: TaskView) -> str:
 
 
 def _open(view: TaskView) -> str:
-    found = [one for one in view.working if one.difference and one.difference.verdict == OPEN]
+    found = [one for one in view.working if one.own.difference and one.own.difference.verdict == OPEN]
     rows = listed(
-        f"{quoted(one.row.name)} ({signed(one.difference.points)})" for one in found if one.difference
+        f"{quoted(one.row.name)} ({signed(one.own.difference.points)})" for one in found if one.own.difference
     )
     return f"not established, as the seeds' values overlap those of the reference: {rows}." if found else ""
 
@@ -100,9 +105,9 @@ def _sample(view: TaskView) -> str:
 
 
 def _lonely(view: TaskView) -> str:
-    found = [one for one in view.working if one.reference is not None and one.difference is None]
+    found = [one for one in view.working if one.reference is not None and one.own.difference is None]
     names = f"{_names(found)}: what {'it is' if len(found) == 1 else 'they are'} compared with"
-    return f"no difference for {names} has no figures." if found else ""
+    return f"no difference for {names} has no figure of that metric." if found else ""
 
 
 def _noisy(view: TaskView) -> str:

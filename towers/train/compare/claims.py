@@ -88,13 +88,13 @@ def _lstm_answer(view: TaskView) -> str:
         return ""
     one = next((one for one in found if one.works), found[0])
     where, name = TASK_TITLES[view.task], quoted(one.row.name)
-    if one.reference is None or one.speed is None or one.difference is None:
+    if one.reference is None or one.own.speed is None or one.own.difference is None:
         return f"{where}: not answered, {name} {'failed' if one.row.failed else 'or its reference lacks figures'}."
     bert = quoted(one.reference.name)
-    sides = [f"{bert} takes for one text {_as_long(one.speed)}"]
-    if one.throughput is not None:
-        sides.append(f"in batches {_as_long(one.throughput)}")
-    return f"{where}: beside {name}, {'; '.join(sides)}. Quality of {name} against {bert}: {gain(one)}."
+    sides = [f"{bert} takes for one text {_as_long(one.own.speed)}"]
+    if one.own.throughput is not None:
+        sides.append(f"in batches {_as_long(one.own.throughput)}")
+    return f"{where}: beside {name}, {'; '.join(sides)}. Quality of {name} against {bert}: {gain(one.own.difference)}."
 
 
 def _as_long(ratio: float) -> str:

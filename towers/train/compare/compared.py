@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from towers import metrics
-from towers.train.compare.results import TASKS, DataFacts, Results, Row
+from towers.train.compare.results import TASKS, DataFacts, Results, Row, Spread
 
 # What is known of a difference in quality, given the values of all seeds on both sides.
 BETTER = "better"
@@ -34,27 +34,43 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A row beside another one; None where a figure is missing on either side.
+
+    Attributes:
+        difference: In quality.
+        speed: How many times as fast, for one text.
+        throughput: How many times as many texts a second.
+        size: Its bytes, as a share of the other's.
+        parameters: Likewise.
+        multiply_adds: Likewise.
+    """
+
+    difference: Difference | None = None
+    speed: float | None = None
+    throughput: float | None = None
+    size: float | None = None
+    parameters: float | None = None
+    multiply_adds: float | None = None
+
+
+@dataclass(frozen=True)
 class Compared:
-    """A row with its place in the table and all that needs its reference; None where a figure is missing.
+    """A row with its place in the table.
 
     Attributes:
         row: The row.
         number: From 1, within its task.
-        reference: The row that it is compared with; None for a reference.
-        difference: In quality.
-        speed: How many times as fast, for one text; throughput: how many times as many texts a second.
-        size: Its bytes, as a share of the reference's; parameters and multiply_adds likewise.
+        reference: The row that it is compared with, which tells what its technique does; None for one without.
+        own: The row beside that one.
+        main: The row beside the task's reference, which tells where it stands among all rows.
     """
 
     row: Row
     number: int
     reference: Row | None
-    difference: Difference | None
-    speed: float | None
-    throughput: float | None
-    size: float | None
-    parameters: float | None
-    multiply_adds: float | None
+    own: Beside
+    main: Beside
 
     @property
     def works(self) -> bool:
@@ -81,7 +97,7 @@ class TaskView:
         data: Facts about its data, where there are any.
         metric: Name of the metric that rows are compared by; "" where all failed.
         rows: In the order of the results.
-        reference: The row that most others are compared with; None where it failed or there is none.
+        reference: The row that most others are compared with, be it in two steps; None where it failed.
         front: The Pareto line of latency and quality, from the fastest to the best.
     """
 
@@ -103,9 +119,24 @@ def views_of(results: Results) -> list[TaskView]:
     return [_view(results, task) for task in TASKS if any(row.task == task for row in results.rows)]
 
 
+def beside(row: Row, reference: Row | None) -> Beside:
+    """Put a row beside another one; a failed one, and one beside itself, have nothing to tell."""
+    if reference is None or reference is row or row.failed is not None or reference.failed is not None:
+        return Beside()
+    slowness = _ratio(_median(row.latency_ms), _median(reference.latency_ms))
+    return Beside(
+        difference=difference(row, reference),
+        speed=1 / slowness if slowness else None,
+        throughput=_ratio(_median(row.per_second), _median(reference.per_second)),
+        size=_ratio(row.bytes, reference.bytes),
+        parameters=_ratio(row.parameters, reference.parameters),
+        multiply_adds=_ratio(row.multiply_adds, reference.multiply_adds),
+    )
+
+
 def difference(row: Row, reference: Row) -> Difference | None:
-    """Compare two rows' quality; None where one has none."""
-    if row.quality is None or reference.quality is None:
+    """Compare two rows' quality; None where one has none, or another metric."""
+    if row.quality is None or reference.quality is None or row.quality.metric != reference.quality.metric:
         return None
     mine, its = row.quality.values, reference.quality.values
     points = 100 * (row.quality.median - reference.quality.median)
@@ -153,46 +184,44 @@ def rank_correlation(
 
 def _view(results: Results, task: str) -> TaskView:
     rows = [row for row in results.rows if row.task == task]
-    compared = [_compared(results, row, number) for number, row in enumerate(rows, 1)]
+    main = _main_reference(results, rows)
+    compared = [_compared(results, row, number, main) for number, row in enumerate(rows, 1)]
     working = [one for one in compared if one.works]
     return TaskView(
         task=task,
         data=results.data.get(task),
         metric=working[0].row.quality.metric if working and working[0].row.quality else "",
         rows=compared,
-        reference=_main_reference(compared),
+        reference=next((one for one in working if one.row is main), None),
         front=front_of(working, lambda one: one.latency),
     )
 
 
-def _compared(results: Results, row: Row, number: int) -> Compared:
+def _compared(results: Results, row: Row, number: int, main: Row | None) -> Compared:
     reference = results.reference_of(row)
-    has_figures = reference is not None and reference.failed is None and row.failed is None
-
-    def ratio(value: Callable[[Row], float | None]) -> float | None:
-        mine, its = value(row), value(reference) if reference is not None else None
-        return mine / its if has_figures and mine is not None and its else None
-
-    slowness = ratio(lambda one: one.latency_ms.median if one.latency_ms else None)
-    return Compared(
-        row=row,
-        number=number,
-        reference=reference,
-        difference=difference(row, reference) if reference is not None and has_figures else None,
-        speed=1 / slowness if slowness else None,
-        throughput=ratio(lambda one: one.per_second.median if one.per_second else None),
-        size=ratio(lambda one: one.bytes),
-        parameters=ratio(lambda one: one.parameters),
-        multiply_adds=ratio(lambda one: one.multiply_adds),
-    )
+    return Compared(row, number, reference, own=beside(row, reference), main=beside(row, main))
 
 
-def _main_reference(rows: Sequence[Compared]) -> Compared | None:
-    """The row that most others are held against, else the first reference row, if it did not fail."""
-    names = Counter(one.reference.name for one in rows if one.reference is not None)
-    most = max(names.values(), default=0)
-    for one in rows:
-        chosen = names[one.row.name] == most if names else one.row.technique == 0
-        if chosen:
-            return one if one.works else None
-    return None
+def _main_reference(results: Results, rows: Sequence[Row]) -> Row | None:
+    """The row at which most chains of comparisons end: a tuned model is held against the untuned one."""
+    ends = Counter(end.name for row in rows if (end := _end(results, row)) is not row)
+    if not ends:
+        return next((row for row in rows if row.technique == 0), None)
+    return max(rows, key=lambda row: ends[row.name])
+
+
+def _end(results: Results, row: Row) -> Row:
+    """Follow what a row is compared with to a row that is compared with none; rows in a circle end anywhere in it."""
+    seen = {row.name}
+    while (reference := results.reference_of(row)) is not None and reference.name not in seen:
+        row = reference
+        seen.add(row.name)
+    return row
+
+
+def _median(spread: Spread | None) -> float | None:
+    return None if spread is None else spread.median
+
+
+def _ratio(mine: float | None, its: float | None) -> float | None:
+    return mine / its if mine is not None and its else None

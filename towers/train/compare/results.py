@@ -82,6 +82,11 @@ class Measure:
     values: list[float]
     others: dict[str, list[float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse percentages and nan: qualities are told times 100."""
+        if not all(-1 <= value <= 1 for value in self.values):
+            raise InputError(f"found {self.metric} of {self.values}, expected values of -1 to 1")
+
     @property
     def median(self) -> float:
         """The middle seed's value."""

@@ -78,7 +78,7 @@ def _best(view: TaskView) -> str:
 
 
 def _gained(view: TaskView) -> str:
-    found = [one for one in view.working if one.difference and one.difference.verdict == BETTER]
+    found = [one for one in view.working if one.own.difference and one.own.difference.verdict == BETTER]
     if not found:
         return "No gain in quality is established." if len(view.working) > 1 else ""
     return f"Better than their reference with every seed (points, times as fast): {_phrases(found, best_first=True)}."
@@ -88,7 +88,7 @@ def _lost(view: TaskView) -> str:
     found = [
         one
         for one in view.working
-        if one.difference and one.quality < _one_percent_below(one.quality - one.difference.points)
+        if one.own.difference and one.quality < _one_percent_below(one.quality - one.own.difference.points)
     ]
     return (
         f"Lost more than 1% of the quality (points, times as fast): {_phrases(found, best_first=False)}."
@@ -99,22 +99,20 @@ def _lost(view: TaskView) -> str:
 
 def _idle(view: TaskView) -> str:
     """Tell of rows that brought nothing, which a table of thirty rows hides."""
-    found = [one for one in view.working if one.difference is not None and not _brings_something(one)]
-    return (
-        f"Neither faster nor smaller, and no gain in quality established: {listed(map(entry, found))}."
-        if found
-        else ""
-    )
+    compared = [one for one in view.working if one.own.difference is not None and one.own.speed is not None]
+    found = listed(entry(one) for one in compared if not _brings_something(one))
+    what = "Neither faster nor smaller than their reference, and no gain in quality established"
+    return f"{what}: {found}." if found else ""
 
 
 def _brings_something(one: Compared) -> bool:
-    faster = max(one.speed or 0.0, one.throughput or 0.0) >= _FASTER
-    smaller = one.size is not None and one.size <= _SMALLER
-    return faster or smaller or (one.difference is not None and one.difference.verdict == BETTER)
+    faster = max(one.own.speed or 0.0, one.own.throughput or 0.0) >= _FASTER
+    smaller = one.own.size is not None and one.own.size <= _SMALLER
+    return faster or smaller or (one.own.difference is not None and one.own.difference.verdict == BETTER)
 
 
 def _phrases(rows: Sequence[Compared], *, best_first: bool) -> str:
     def points(one: Compared) -> float:
-        return one.difference.points if one.difference else 0.0
+        return one.own.difference.points if one.own.difference else 0.0
 
     return listed(entry(one) for one in sorted(rows, key=points, reverse=best_first))

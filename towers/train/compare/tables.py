@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from towers.train.compare.compared import BETTER, UNTRAINED, WORSE, Compared, TaskView
+from towers.train.compare.labels import shortened
 from towers.train.compare.results import TECHNIQUES, Spread
 from towers.train.compare.words import (
     amount,
@@ -23,6 +24,7 @@ from towers.train.compare.words import (
 )
 
 NOTHING = "–"
+_LONGEST = 70  # characters of what a row is, under its name
 
 
 @dataclass(frozen=True)
@@ -131,33 +133,41 @@ def _columns(view: TaskView) -> list[Column]:
         ("#", "number in the plots", _number_cell),
         (
             "row",
-            "with its technique",
+            "what was done, with the number of the technique",
             lambda one: Cell(printable(one.row.name), _technique(one), one.row.name),
         ),
         (f"{metric} × 100", "median over the seeds, lowest to highest below", _quality_cell),
-        ("difference", "in points against the row that it is compared with", _difference_cell),
+        (
+            "difference",
+            "in points against the row that it is compared with",
+            lambda one: _difference_cell(one, view),
+        ),
         (
             "ms, one text",
             "median of the rounds, fastest to slowest below",
             lambda one: _timed_cell(one.row.latency_ms),
         ),
-        ("times as fast", "the reference's time by the row's, one text", lambda one: _ratio_cell(one.speed)),
+        (
+            "times as fast",
+            "the reference's time by the row's, one text",
+            lambda one: _ratio_cell(one.main.speed),
+        ),
         (
             "texts/s",
             "in batches, median of the rounds, slowest to fastest below",
             lambda one: _timed_cell(one.row.per_second),
         ),
-        ("times as many", "texts a second, by the reference's", lambda one: _ratio_cell(one.throughput)),
-        ("size", f"in bytes, {share}", lambda one: _amount_cell(one.row.bytes, one.size, "B")),
+        ("times as many", "texts a second, by the reference's", lambda one: _ratio_cell(one.main.throughput)),
+        ("size", f"in bytes, {share}", lambda one: _amount_cell(one.row.bytes, one.main.size, "B")),
         (
             "parameters",
             f"shared ones once, {share}",
-            lambda one: _amount_cell(one.row.parameters, one.parameters),
+            lambda one: _amount_cell(one.row.parameters, one.main.parameters),
         ),
         (
             "multiply-adds",
             f"one text of 16 tokens, {share}",
-            lambda one: _amount_cell(one.row.multiply_adds, one.multiply_adds),
+            lambda one: _amount_cell(one.row.multiply_adds, one.main.multiply_adds),
         ),
         ("seeds", "how many", _seed_cell),
         ("steps", "for one seed; time for all below", _steps_cell),
@@ -170,8 +180,9 @@ def _number_cell(one: Compared) -> Cell:
 
 
 def _technique(one: Compared) -> str:
+    """What was done, with the number of the technique; the technique's name where nothing more is known."""
     number_of_ten = f"{one.row.technique} · " if one.row.technique else ""
-    return f"{number_of_ten}{TECHNIQUES[one.row.technique]}"
+    return f"{number_of_ten}{shortened(printable(one.row.about), _LONGEST) or TECHNIQUES[one.row.technique]}"
 
 
 def _quality_cell(one: Compared) -> Cell:
@@ -183,12 +194,16 @@ def _quality_cell(one: Compared) -> Cell:
     return Cell(f"{one.quality:.2f}", under, one.quality)
 
 
-def _difference_cell(one: Compared) -> Cell:
-    if one.difference is None:
+def _difference_cell(one: Compared, view: TaskView) -> Cell:
+    """The difference from the row's own reference, named where it is not the one of most rows."""
+    if one.own.difference is None or one.reference is None:
         return Cell()
-    points, verdict = one.difference.points, one.difference.verdict
+    points, verdict = one.own.difference.points, one.own.difference.verdict
     tone = {BETTER: "good", WORSE: "bad"}.get(verdict, "")
-    return Cell(signed(points), "every seed" if tone else verdict, points, tone)
+    under = "every seed" if tone else verdict
+    if view.reference is None or one.reference is not view.reference.row:
+        under = f"{under}, to {printable(one.reference.name)}"
+    return Cell(signed(points), under, points, tone)
 
 
 def _timed_cell(spread: Spread | None) -> Cell:

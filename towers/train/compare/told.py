@@ -22,8 +22,9 @@ TIMING = (
 )
 READING = (
     "Quality is the median over the seeds, times 100, with the lowest and the highest seed. A difference is in points "
-    "against the row's own reference; it is called established (“every seed”) only where all seeds lie on one side of "
-    "all seeds of the reference. Rows on the Pareto line are marked."
+    "against the row that shows what the technique does (the reference, or the one that is named); it is called "
+    "established (“every seed”) only where all seeds lie on one side of all seeds of that row. Ratios are to the "
+    "reference. Rows on the Pareto line are marked."
 )
 
 
@@ -117,11 +118,10 @@ def _cards(view: TaskView) -> list[tuple[str, str, list[str]]]:
 
 
 def _figures(one: Compared) -> list[str]:
-    figures = [f"{one.quality:.2f}" if one.difference is None else f"{one.quality:.2f} ({gain(one)})"]
-    if one.latency is not None:
-        speed = f" ({times(one.speed)})" if one.speed is not None else ""
-        figures.append(f"{number(one.latency)} ms{speed}")
-    return figures
+    gained = "" if one.main.difference is None else f" ({gain(one.main.difference)})"
+    speed = "" if one.main.speed is None else f" ({times(one.main.speed)})"
+    latency = [] if one.latency is None else [f"{number(one.latency)} ms{speed}"]
+    return [f"{one.quality:.2f}{gained}", *latency]
 
 
 def _about(row: Row) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from towers.train.compare.compared import OPEN, UNKNOWN, Compared
+from towers.train.compare.compared import OPEN, UNKNOWN, Compared, Difference
 from towers.train.compare.results import MATCH, SENTIMENT, Spread
 
 TASK_TITLES = {MATCH: "Pairs", SENTIMENT: "Labelled texts"}
@@ -101,21 +101,24 @@ def counted(items: Sequence[object], one: str) -> str:
     return f"{len(items):,} {one}" + ("" if len(items) == 1 else "s")
 
 
-def gain(one: Compared) -> str:
-    """Return what a row gained or lost: "+0.31 points, not established"; its quality where it has no reference."""
-    if one.difference is None:
-        return f"{one.quality:.2f}"
-    doubt = f", {one.difference.verdict}" if one.difference.verdict in (OPEN, UNKNOWN) else ""
-    return f"{signed(one.difference.points)} points{doubt}"
+def gain(difference: Difference) -> str:
+    """Return what a row gained or lost: "+0.31 points, not established"."""
+    doubt = f", {difference.verdict}" if difference.verdict in (OPEN, UNKNOWN) else ""
+    return f"{signed(difference.points)} points{doubt}"
 
 
 def phrase(one: Compared) -> str:
-    """Return a row in a sentence: its name, what it gained and how fast it is."""
-    speed = f", {times(one.speed)[:-1]} times as fast" if one.speed is not None else ""
-    return f"{quoted(one.row.name)} ({gain(one)}{speed})"
+    """Return a row in a sentence, beside the task's reference: its name, what it gained and how fast it is."""
+    told = [] if one.main.difference is None else [gain(one.main.difference)]
+    told += [] if one.main.speed is None else [f"{times(one.main.speed)[:-1]} times as fast"]
+    return f"{quoted(one.row.name)} ({', '.join(told)})" if told else quoted(one.row.name)
 
 
 def entry(one: Compared) -> str:
-    """Return a row in a long list, whose beginning says what the figures are: points, and times as fast."""
-    speed = f", {times(one.speed)}" if one.speed is not None else ""
-    return f"{quoted(one.row.name)} ({gain(one).replace(' points', '')}{speed})"
+    """Return a row in a long list, beside its own reference; the list says what the figures are.
+
+    First points, then times as fast.
+    """
+    told = [] if one.own.difference is None else [gain(one.own.difference).replace(" points", "")]
+    told += [] if one.own.speed is None else [times(one.own.speed)]
+    return f"{quoted(one.row.name)} ({', '.join(told)})" if told else quoted(one.row.name)

@@ -61,7 +61,7 @@ def test_overlapping_seeds_establish_nothing() -> None:
 def test_a_failed_reference_leaves_rows_alone() -> None:
     """The reader learns why a column is empty."""
     assert doubts(failed("uncut", "no disk", against=""), row("a"))[0] == (
-        "no difference for “a”: what it is compared with has no figures."
+        "no difference for “a”: what it is compared with has no figure of that metric."
     )
 
 
@@ -84,7 +84,7 @@ def test_few_held_out_rows_tell_little() -> None:
 def test_the_error_of_a_share() -> None:
     """Half right of 400: two standard errors are five points."""
     assert sample_error("accuracy", 50.0, 400) == pytest.approx(5.0)
-    assert math.isnan(sample_error("auc", 50.0, 400))
+    assert math.isnan(sample_error("ndcg@10", 50.0, 400))
     assert math.isnan(sample_error("accuracy", 50.0, 0))
 
 
@@ -99,6 +99,22 @@ def test_the_error_of_a_rank_correlation() -> None:
     )
     found = np.array([metrics.spearman(a, b) for a, b in pairs])
     assert 200 * found.std() == pytest.approx(sample_error("spearman", 100 * found.mean(), 200), rel=0.1)
+
+
+def test_the_error_of_an_auc() -> None:
+    """Likewise, for scores of two exponential laws, which the formula was made for."""
+    draw = np.random.default_rng(0)
+    positive = np.arange(200) % 2 == 0
+    found = np.array([metrics.auc(positive, draw.exponential(np.where(positive, 4, 1))) for _ in range(2000)])
+    assert 200 * found.std() == pytest.approx(sample_error("auc", 100 * found.mean(), 200), rel=0.1)
+
+
+def test_another_metric_is_no_difference() -> None:
+    """Points of accuracy less points of AUC are points of nothing."""
+    other = row("other", quality=measure(0.9, 0.9, 0.9, metric="auc"))
+    assert doubts(UNCUT, other) == [
+        "no difference for “other”: what it is compared with has no figure of that metric."
+    ]
 
 
 def test_missing_techniques_are_named() -> None:

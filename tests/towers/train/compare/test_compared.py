@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,6 +15,7 @@ from towers.train.compare.compared import (
     UNKNOWN,
     UNTRAINED,
     WORSE,
+    Beside,
     Difference,
     TaskView,
     difference,
@@ -85,18 +85,38 @@ def test_a_row_is_held_against_its_reference() -> None:
         latency_ms=spread(2.0), per_second=spread(250.0), bytes=40, parameters=20, multiply_adds=10
     )
     one, known = view(fast, slow).rows
-    assert (one.speed, one.throughput, one.size, one.parameters, one.multiply_adds) == (2, 4, 0.25, 0.25, 0.1)
-    assert (known.speed, known.throughput, known.size, known.difference, known.reference) == (None,) * 5
+    assert one.own == one.main == Beside(one.own.difference, 2, 4, 0.25, 0.25, 0.1)
+    assert known.own == known.main == Beside()
+    assert known.reference is None
+
+
+def test_a_row_has_two_references() -> None:
+    """Its own, and that of the task, where the chain of comparisons ends."""
+    tuned = row("tuned", latency_ms=spread(3.0), quality=measure(0.85, 0.85))
+    fgm = row("fgm", against="tuned", latency_ms=spread(1.5), quality=measure(0.86, 0.86))
+    shown = view(tuned, fgm, reference(latency_ms=spread(6.0), quality=measure(0.8, 0.8)))
+    one = shown.rows[1]
+    assert shown.reference is shown.rows[2]
+    assert one.reference is tuned
+    assert (one.own.speed, one.main.speed) == (2, 4)
+    assert one.own.difference == Difference(pytest.approx(1), BETTER)
+    assert one.main.difference == Difference(pytest.approx(6), BETTER)
+
+
+def test_rows_in_a_circle_have_some_reference() -> None:
+    """A file that was edited by hand may hold each against the other; nothing hangs."""
+    shown = view(row("a", against="b"), row("b", against="a"))
+    assert shown.reference is not None
 
 
 def test_missing_figures_make_no_ratio() -> None:
     """A row without a figure, or with a failed reference, has None, and no error."""
     bare = row("bare", latency_ms=None, per_second=None, bytes=None, parameters=0)
     one, _ = view(bare, reference()).rows
-    assert (one.speed, one.throughput, one.size, one.latency) == (None,) * 4
-    assert one.parameters == 0
+    assert one.own == Beside(one.own.difference, parameters=0, multiply_adds=1)
+    assert one.latency is None
     lonely, _ = view(row("a"), failed("uncut", "no disk", against="")).rows
-    assert (lonely.speed, lonely.difference) == (None, None)
+    assert lonely.own == lonely.main == Beside()
     assert lonely.works
 
 
@@ -109,13 +129,17 @@ def test_failed_rows_are_in_no_line_and_no_correlation() -> None:
     assert math.isnan(rank_correlation(shown.rows, lambda one: one.latency, lambda one: one.quality))
 
 
-def test_the_reference_is_what_most_rows_are_held_against() -> None:
-    """Not the first one: a side comparison may come first."""
-    rows = [reference(), row("cross", technique=2), row("a", against="cross"), row("b"), row("c")]
-    assert view(*rows).reference == view(*rows).rows[0]
-    first = replace(rows[1], against="")
-    assert view(first, *rows[2:3], *rows[3:], rows[0]).reference is not None
-    chosen = view(first, *rows[2:], rows[0]).reference
+def test_the_reference_is_where_most_comparisons_end() -> None:
+    """Not the first one, and not the one that most rows name: they are three, but lead on."""
+    tuned = row("tuned")
+    rows = [
+        row("alone", against=""),
+        *(row(name, against="tuned") for name in "abc"),
+        tuned,
+        row("d"),
+        reference(),
+    ]
+    chosen = view(*rows).reference
     assert chosen is not None
     assert chosen.row.name == "uncut"
 

@@ -142,6 +142,13 @@ def test_a_spread_that_no_clock_can_say_is_refused(values: tuple[float, float, f
         Spread(*values)
 
 
+@pytest.mark.parametrize("value", [86.5, math.nan, -1.5])
+def test_a_quality_is_a_share_or_a_correlation(value: float) -> None:
+    """A percentage would be told a hundred times too high."""
+    with pytest.raises(InputError, match="expected values of -1 to 1"):
+        Measure("auc", [0.5, value])
+
+
 def test_a_spread_turns_into_other_units() -> None:
     """Seconds for 10 items, as milliseconds and as items in a second: slowest round, lowest rate."""
     spread = Spread.of([0.5, 0.25, 1.0])

@@ -29,7 +29,8 @@ def test_the_summary_of_a_task() -> None:
         "Best quality: “good” (+2.80 points, 0.50 times as fast).",
         "Better than their reference with every seed (points, times as fast): “good” (+2.80, 0.50×).",
         "Lost more than 1% of the quality (points, times as fast): “poor” (−19.20, 4.00×).",
-        "Neither faster nor smaller, and no gain in quality established: “idle” (±0.00, not established, 0.98×).",
+        "Neither faster nor smaller than their reference, and no gain in quality established: “idle” (±0.00, not "
+        "established, 0.98×).",
         "Failed: “PGD”: out of memory",
     ]
 
@@ -44,7 +45,7 @@ def test_a_reference_that_nothing_beats() -> None:
         "No row is better than the reference.",
         "No gain in quality is established.",
         "Lost more than 1% of the quality (points, times as fast): “worse” (−10.20, 0.44×).",
-        "Neither faster nor smaller, and no gain in quality established: “worse” (−10.20, 0.44×).",
+        "Neither faster nor smaller than their reference, and no gain in quality established: “worse” (−10.20, 0.44×).",
     ]
 
 
@@ -64,7 +65,6 @@ def test_rows_without_timings_are_described_by_quality() -> None:
         "Reference: “uncut”, Spearman 80.00.",
         "Best quality: “bare” (+2.00 points, no spread known).",
         "No gain in quality is established.",
-        "Neither faster nor smaller, and no gain in quality established: “bare” (+2.00, no spread known).",
     ]
 
 
@@ -101,3 +101,16 @@ def test_of_two_equally_good_rows_the_faster_one_is_best() -> None:
     best = best_of(view(*rows, row("quick", quality=same, latency_ms=spread(2.0)), reference()))
     assert best is not None
     assert best.row.name == "quick"
+
+
+def test_a_row_that_is_held_against_another_one() -> None:
+    """What its technique does is told beside its own reference, where it stands beside that of all rows."""
+    tuned = row("tuned", quality=measure(0.85, 0.85, 0.85), latency_ms=spread(4.0))
+    fgm = row("FGM", against="tuned", quality=measure(0.86, 0.86, 0.86), latency_ms=spread(3.9))
+    found = summary(view(UNCUT, tuned, fgm))
+    assert found[0].startswith("Reference: “uncut”")
+    assert "Best quality: “FGM” (+5.80 points, 1.03 times as fast)." in found
+    assert (
+        "Better than their reference with every seed (points, times as fast): “tuned” (+4.80, 1.00×) and “FGM” (+1.00, "
+        "1.03×)."
+    ) in found
