@@ -32,6 +32,7 @@ _NUMBER = re.compile(
 )
 _BOOK = re.compile(r"《([^《》\n]{1,40})》|〈([^〈〉\n]{1,40})〉")
 _HAN = re.compile(f"[{HAN}]")
+_HEADING = 0.7  # share of capitalised words from which a text is a heading; guess, untested
 _SENTENCE_ENDS = ".!?;:。！？；：…\n"
 _OPENING = "\"'“”‘’([（【「"
 _JOINS = frozenset({" ", "-", "&", " & ", "'", "’"})
@@ -83,14 +84,13 @@ class EntityFinder:
             return
         folded = _folded(text)
         for start in range(len(folded)):
+            if _inside_word(folded, start):
+                continue
             # an entity of one character is kept under that character
-            for key in (folded[start : start + 2], folded[start]):
-                end = next(
-                    (start + len(x) for x in self._listed.get(key, ()) if folded.startswith(x, start)), 0
-                )
-                if end and not _inside_word(folded, start) and not _inside_word(folded, end):
-                    yield start, end
-                    break
+            likely = (*self._listed.get(folded[start : start + 2], ()), *self._listed.get(folded[start], ()))
+            ends = (start + len(entity) for entity in likely if folded.startswith(entity, start))
+            if end := next((end for end in ends if not _inside_word(folded, end)), 0):
+                yield start, end
 
 
 def _folded(text: str) -> str:
@@ -116,22 +116,17 @@ def _capitalised(text: str, words: Sequence[Span]) -> Iterator[Span]:
     taken; in a text that is mostly Chinese every Latin word with a capital counts.
     """
     latin = [span for span in words if text[span[0]].isalpha() and not _is_han(text[span[0]])]
-    capital = [span for span in latin if any(x.isupper() for x in text[slice(*span)])]
-    chinese = len(_HAN.findall(text)) > sum(end - start for start, end in latin)
-    if not capital or not (chinese or 2 * len(capital) <= len(latin)):
+    chinese = len(_HAN.findall(text)) >= max(1, len(latin))  # a Latin word says as much as a character
+    inside = latin if chinese else [span for span in latin if not _starts_sentence(text, span[0])]
+    capital = [(start, end) for start, end in inside if any(x.isupper() for x in text[start:end])]
+    if not chinese and len(capital) > _HEADING * len(inside):
         return
-    run: Span | None = None
-    for start, end in capital:
-        if end - start < 2 or not (chinese or not _starts_sentence(text, start)):
-            continue
-        if run is not None and text[run[1] : start] in _JOINS:
-            run = (run[0], end)
-            continue
-        if run is not None:
-            yield run
-        run = (start, end)
-    if run is not None:
-        yield run
+    names = [span for span in capital if span[1] - span[0] > 1]  # "I" is none
+    while names:
+        start, end = names.pop(0)
+        while names and text[end : names[0][0]] in _JOINS:
+            end = names.pop(0)[1]
+        yield start, end
 
 
 def _starts_sentence(text: str, at: int) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from towers.train.marking import Ints, MarkedTexts
 from towers.train.masking import Replacement, apply_masks, draw_masked, draw_strategy
-from towers.train.mlm import MaskedModel, Probe, masked_loss, padded
+from towers.train.mlm import MaskedModel, Probe, masked_loss, padded, quiet
 
 if TYPE_CHECKING:
     from towers.train.pretrain import PretrainRecipe
@@ -47,6 +47,7 @@ def train_masked(
     from transformers.trainer_utils import get_last_checkpoint
 
     order = batch_order(marked.lengths, steps=recipe.steps, batch_size=recipe.batch_size, seed=recipe.seed)
+    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None  # type: ignore[no-untyped-call]
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=recipe.steps,
@@ -56,7 +57,7 @@ def train_masked(
         save_steps=recipe.save_steps,
         save_total_limit=2,
         logging_steps=100,
-        eval_on_start=True,
+        eval_on_start=last is None,
         bf16=recipe.bf16,
         remove_unused_columns=False,
         report_to="none",
@@ -73,8 +74,8 @@ def train_masked(
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_bar())
-    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None  # type: ignore[no-untyped-call]
-    trainer.train(resume_from_checkpoint=last)
+    with quiet():
+        trainer.train(resume_from_checkpoint=last)
     return _curve(trainer.state.log_history)
 
 

@@ -120,7 +120,8 @@ def print_losses(result: PretrainResult) -> None:
 
 def _values(path: Path, columns: list[str]) -> Iterable[str]:
     """The texts of a file: the lines of a .txt, or what is in the columns of a table; empty ones are left out."""
-    wanted = ["title"] if ".txt" in path.suffixes else columns
+    plain = path.name.lower().removesuffix(".gz").endswith(".txt")
+    wanted = ["title"] if plain else columns  # read_rows names the lines of a .txt so
     for number, row in read_rows(path):
         require_columns(path, row, wanted)
         for name in wanted:
