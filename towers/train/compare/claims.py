@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from towers.train.compare.compared import Compared, TaskView, rank_correlation
-from towers.train.compare.words import TASK_TITLES, amount, correlation, counted, gain, number, quoted
+from towers.train.compare.words import TASK_TITLES, amount, correlation, counted, factor, gain, number, quoted
 
 _FEW = 5  # rows from which a rank correlation says anything; guess
 _LOW = 0.5  # rank correlation below which one figure says little about another; guess
@@ -100,4 +100,4 @@ def _lstm_answer(view: TaskView) -> str:
 def _as_long(ratio: float) -> str:
     """Say how long the reference takes, `ratio` times the other's time, and what that makes of the claim."""
     verdict = "does not hold" if ratio > 1 + _SAME else "holds"
-    return f"{number(ratio)} times as long: the claim {verdict}"
+    return f"{factor(ratio)} times as long: the claim {verdict}"

@@ -74,4 +74,5 @@ def _cells(line: Line, width: int) -> list[str]:
 
 
 def _cell(cell: Cell) -> str:
-    return escaped(f"{cell.text} ({cell.under})" if cell.under else cell.text)
+    under = ", ".join(cell.under.splitlines())
+    return escaped(f"{cell.text} ({under})" if under else cell.text)

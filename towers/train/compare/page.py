@@ -136,6 +136,6 @@ def _line(line: Line, kinds: Sequence[str]) -> str:
 def _cell(cell: Cell, kind: str) -> str:
     value = f"{cell.sort:.6g}" if isinstance(cell.sort, float) else str(cell.sort)
     sort = "" if cell.sort is None else f' data-sort="{escape(value)}"'
-    under = f"<small>{escape(cell.under)}</small>" if cell.under else ""
+    under = f"<small>{_lines(cell.under.splitlines())}</small>" if cell.under else ""
     text = f'<span class="{cell.tone}">{escape(cell.text)}</span>' if cell.tone else escape(cell.text)
     return f"<td{kind}{sort}>{text}{under}</td>"

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from towers.train.compare.compared import Compared, TaskView, front_of
 from towers.train.compare.labels import Box, place, shortened, text_width
@@ -16,6 +16,7 @@ from towers.train.compare.words import amount, number, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MARK = 4.0  # points: half the side of the square that a marker takes
 _LINE = 18  # characters, from which a label is broken into two lines
@@ -209,19 +210,17 @@ def _tip(point: Point) -> str:
 
 def _draw_labels(axes: Axes, points: Sequence[Point]) -> None:
     """Write names and numbers where they cover least, with a line to the point where they stand apart from it."""
-    figure = axes.get_figure(root=True)
-    if figure is None:
-        raise ValueError("axes without a figure have no size")
-    scale = 72 / figure.dpi
+    scale = 72 / cast("Figure", axes.figure).dpi
     middles = [
         (float(x) * scale, float(y) * scale)
         for x, y in axes.transData.transform([(p.x, p.y) for p in points])
     ]
     marks = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in middles]
     front = sorted(middle for middle, point in zip(middles, points, strict=True) if point.front)
-    marks += [box for here, there in pairwise(front) for box in _stair(here, there)]
     window = axes.get_window_extent()
     inside = Box(window.x0 * scale, window.y0 * scale, window.x1 * scale, window.y1 * scale)
+    corners = [*front, (inside.right, front[-1][1])] if front else []
+    marks += [box for here, there in pairwise(corners) for box in _stair(here, there)]
     boxes = place(middles, [point.extent for point in points], inside=inside, avoid=marks)
     for point, middle, box in zip(points, middles, boxes, strict=True):
         _write(axes, point, middle, box)

@@ -33,7 +33,7 @@ class Cell:
 
     Attributes:
         text: The figure.
-        under: What stands in small letters under it.
+        under: What stands in small letters under it, in one line or more.
         sort: What it sorts by; None comes last, whatever the order.
         tone: "good" or "bad" where that is established.
     """
@@ -202,7 +202,7 @@ def _difference_cell(one: Compared, view: TaskView) -> Cell:
     tone = {BETTER: "good", WORSE: "bad"}.get(verdict, "")
     under = "every seed" if tone else verdict
     if view.reference is None or one.reference is not view.reference.row:
-        under = f"{under}, to {printable(one.reference.name)}"
+        under = f"{under}\nagainst {printable(one.reference.name)}"
     return Cell(signed(points), under, points, tone)
 
 

@@ -45,7 +45,7 @@ def number(value: float) -> str:
         return f"{value:,.0f}"
     if size >= 10:
         return f"{value:.1f}"
-    return f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+    return f"{value:#.3g}" if size >= 0.1 else f"{value:.3g}"
 
 
 def amount(value: float) -> str:
@@ -63,9 +63,14 @@ def signed(points: float) -> str:
     return sign + text
 
 
+def factor(ratio: float) -> str:
+    """Return a ratio with two digits after the point, as it is read beside others: 1.90."""
+    return number(ratio) if ratio >= 10 or ratio < 0.005 else f"{ratio:.2f}"
+
+
 def times(ratio: float) -> str:
-    """Return a ratio with two digits after the point, as it is read beside others: 1.90×."""
-    return f"{number(ratio)}×" if ratio >= 10 or ratio < 0.005 else f"{ratio:.2f}×"
+    """Return a ratio for a table: 1.90×."""
+    return f"{factor(ratio)}×"
 
 
 def correlation(value: float) -> str:
@@ -110,7 +115,7 @@ def gain(difference: Difference) -> str:
 def phrase(one: Compared) -> str:
     """Return a row in a sentence, beside the task's reference: its name, what it gained and how fast it is."""
     told = [] if one.main.difference is None else [gain(one.main.difference)]
-    told += [] if one.main.speed is None else [f"{times(one.main.speed)[:-1]} times as fast"]
+    told += [] if one.main.speed is None else [f"{factor(one.main.speed)} times as fast"]
     return f"{quoted(one.row.name)} ({', '.join(told)})" if told else quoted(one.row.name)
 
 
