@@ -26,6 +26,7 @@ COMMANDS = {
     "search": ("service.cli:search_command", "Find the titles of a release that match a query."),
     "match": ("service.cli:match_command", "Say how well a query and titles match."),
     "sentiment": ("service.cli:sentiment_command", "Say whether texts are positive, neutral or negative."),
+    "classify": ("towers.classify_cli:classify_command", "Ask the classifier of a bundle."),
     "doctor": ("service.doctor:doctor_command", "Check this installation, a bundle, releases and Redis."),
     "evaluate": ("towers.cli:evaluate_app", "Measure a bundle on labelled data."),
     "bundle": ("towers.cli:bundle_command", "Show a bundle and check its files."),
@@ -35,8 +36,13 @@ COMMANDS = {
         "towers.train.pretrain_cli:pretrain_command",
         "Train a checkpoint further on your own texts.",
     ),
-    "export": ("towers.train.cli:export_command", "Make a bundle from a checkpoint."),
+    "tune": (
+        "towers.train.tune_cli:tune_command",
+        "Train a classifier on a task of GLUE or your own examples.",
+    ),
+    "export": ("towers.train.export_cli:export_command", "Make a bundle from a checkpoint."),
     "build": ("towers.train.cli:build_command", "Make a whole bundle from a recipe."),
+    "data": ("towers.train.data_cli:data_app", "Clean and augment training data, mine hard negatives."),
 }
 """Name: (module and object, what it does)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from towers import Bundle
 from towers.labelled import Pairs, Texts
 from towers.train.build import read_text_sources
 from towers.train.data import read_pair_set, split_pairs
-from towers.train.sentiment import join_texts, split_texts
+from towers.train.sentiment import fingerprint, join_texts, split_texts
 from towers.train.sources import DEFAULT_RECIPE, BundleRecipe, read_recipe
 
 
@@ -56,8 +56,26 @@ def split_sentiment(bundle: Bundle, options: argparse.Namespace) -> tuple[Texts,
     _same(bundle, "sentiment", [entry for entry, _ in read.values()])
     settings = bundle.manifest.recipe["sentiment"]
     every = join_texts([texts for _, texts in read.values()])
-    train, dev = split_texts(every, share=settings["dev_share"], seed=settings["seed"])
+    train, dev = _split(every, settings, bundle.manifest.metrics["sentiment"].get("dev_sha256"))
     return train, {name: _those_of(dev, texts) for name, (_, texts) in read.items()}
+
+
+def _split(every: Texts, settings: Mapping[str, Any], noted: str | None) -> tuple[Texts, Texts]:
+    """Split as was done when the head was made: those that note no SHA-256 took the first 2,000 in order."""
+    rule = {"share": settings["dev_share"], "seed": settings["seed"]}
+    if noted is None:
+        train, drawn = split_texts(every, **rule, most=len(every.texts))
+        dev, rest = (
+            Texts(drawn.texts[part], drawn.labels[part]) for part in (slice(2000), slice(2000, None))
+        )
+        return join_texts([train, rest]), dev
+    train, dev = split_texts(every, **rule)
+    if fingerprint(dev) != noted:
+        raise SystemExit(
+            f"the split gives dev texts with SHA-256 {fingerprint(dev)}, the bundle's manifest notes {noted}: data or "
+            "splitting have changed since it was made. Build the bundle again."
+        )
+    return train, dev
 
 
 def _those_of(dev: Texts, source: Texts) -> Texts:

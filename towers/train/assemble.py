@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 
 from towers.bundle import LAYOUT
 from towers.errors import InputError
 from towers.sentiment import LABELS
 from towers.train.base import DEFAULT_BASE, weights_sha256
 from towers.train.export import (
+    Feed,
     Precision,
     SentimentGraph,
     TowerGraph,
@@ -24,6 +28,8 @@ from towers.train.export import (
     run_graph,
     tokenizer_json,
 )
+from towers.train.int8 import settle, text_feeds
+from towers.train.matrices import layers_of
 from towers.train.scorer import ResidualScorer, export_scorer
 from towers.train.sentiment import SentimentResult, sentiment_report
 from towers.train.write import Parts
@@ -34,7 +40,11 @@ if TYPE_CHECKING:
     from towers.labelled import Texts
     from towers.train.fit import FitResult
 
+Export = Callable[..., onnx.ModelProto]
+"""As `export.export_graph`."""
+
 _PARITY_TEXTS = 400  # enough for a mean to three digits, seconds of work
+_COMPANY_TEXTS = 64  # run one by one
 # Stand in where a user gives no texts: short and long, both languages, figures, nothing at all.
 _SAMPLE = (
     "wireless noise cancelling headphones with 30 hours of battery",
@@ -57,8 +67,14 @@ def tower_parts(
     licence: str,
     precision: Precision | None = None,
     texts: Sequence[str] = (),
+    query: SentenceTransformer | None = None,
+    query_precision: Precision | None = None,
+    export: Export = export_graph,
 ) -> Parts:
     """Export a tower: a whole bundle whose scorer is cosine, not yet calibrated.
+
+    Queries may have a tower or a precision of their own: a small one, since the user waits for it, over titles that
+    are encoded once. Titles are then as they would be without, bit for bit.
 
     Args:
         tower: A sentence-transformers model; its prompts named query and document become prefixes.
@@ -66,15 +82,23 @@ def tower_parts(
         base_licence: SPDX identifier of the checkpoint's licence.
         licence: SPDX identifier of the bundle.
         precision: None for the default, int8 matrices and 4-bit embeddings.
-        texts: What to measure the loss of int8 on; a built-in sample if none.
+        texts: What to measure the loss of int8 on, and to fix static scales on; a built-in sample if none.
+        query: The tower of queries, where it is another one.
+        query_precision: Its precision; None for that of titles.
+        export: Makes the float32 graphs; many towers of one structure need be traced only once (`template.Templates`).
+
+    Raises:
+        InputError: Static scales without texts, a tower of queries that does not fit, or an export that is wrong.
     """
     precision = precision or Precision()
     max_tokens = int(tower.max_seq_length or 512)
-    exact = export_graph(TowerGraph(tower), output="vectors", max_tokens=max_tokens)
-    encoder = quantize(exact, precision)
+    feeds = _feeds(precision, tower.tokenizer, texts, max_tokens)
+    exact = export(TowerGraph(tower), output="vectors", max_tokens=max_tokens)
+    _check_layers(precision, exact)
+    encoder, settled, notes = _quantized(exact, precision, feeds)
     dim = int(tower.get_embedding_dimension() or 0)
     prompts = tower.prompts or {}
-    return Parts(
+    parts = Parts(
         graphs={LAYOUT.encoder: encoder, LAYOUT.scorer: scorer_graph(ResidualScorer(dim, hidden=0))},
         tokenizer=tokenizer_json(tower.tokenizer),
         facts={
@@ -82,7 +106,7 @@ def tower_parts(
             "max_tokens": max_tokens,
             "threshold": 0.5,
             "scorer": "cosine",
-            "query_prefix": prompts.get("query", ""),
+            "query_prefix": ((query or tower).prompts or {}).get("query", ""),
             "title_prefix": prompts.get("document", ""),
             "base_model": {
                 "name": base or DEFAULT_BASE,
@@ -90,10 +114,44 @@ def tower_parts(
                 "sha256": weights_sha256(base),
             },
             "licence": licence,
-            "recipe": {"precision": {"matmul": precision.matmul, "embedding": precision.embedding}},
-            "metrics": {"export": tower_parity(tower, exact, encoder, texts or _SAMPLE)},
+            "recipe": {"precision": asdict(settled)},
+            "metrics": {"export": tower_parity(tower, exact, encoder, texts or _SAMPLE) | notes},
         },
     )
+    if query is None and query_precision in (None, precision):
+        return parts
+    from towers.train.query_tower import with_query_tower  # which makes the tower's graph with this function
+
+    wanted = query_precision or precision
+    return with_query_tower(parts, query or tower, texts=texts or _SAMPLE, precision=wanted, export=export)
+
+
+def _check_layers(precision: Precision, graph: onnx.ModelProto) -> None:
+    there = layers_of(graph)
+    unknown = sorted(set(precision.keep_float32) - set(there))
+    if unknown:
+        raise InputError(f"found the layers {unknown} to keep in float32, the tower has {there}")
+
+
+def _feeds(precision: Precision, tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[Feed]:
+    """Inputs to fix scales or to choose layers on; none where nothing needs them."""
+    if not precision.needs_texts:
+        return []
+    if not texts:
+        raise InputError(
+            "found no texts to quantise with: int8-static fixes its scales on them, and layers are chosen by what they "
+            "lose on them. Give some hundred of the kind that will be encoded (--calibrate)."
+        )
+    return text_feeds(tokenizer, texts, max_tokens=max_tokens)
+
+
+def _quantized(
+    exact: onnx.ModelProto, precision: Precision, feeds: Sequence[Feed]
+) -> tuple[onnx.ModelProto, Precision, dict[str, Any]]:
+    """Quantise; return the graph, the precision with its layers chosen, and what to note of it."""
+    settled, notes = settle(precision, exact, feeds)
+    fixed = {"scales_fixed_on": len(feeds)} if precision.is_static else {}
+    return quantize(exact, settled, feeds=feeds), settled, notes | fixed
 
 
 def tower_parity(
@@ -126,8 +184,23 @@ def tower_parity(
     return {
         "texts": len(chosen),
         "float32": float32,
-        "quantized": parity(expected, run_graph(quantized, batches)),
+        "quantized": parity(expected, together := run_graph(quantized, batches)),
+        "alone_to_in_batch": _company(quantized, batches, together),
     }
+
+
+def _company(
+    graph: onnx.ModelProto,
+    batches: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    together: NDArray[np.float32],
+) -> dict[str, float]:
+    """How far some vectors made alone are from the same texts' vectors made in a batch."""
+    rows = [
+        (ids[None, mask > 0], mask[None, mask > 0])
+        for ids, mask in (x for batch in batches for x in zip(*batch, strict=True))
+    ]
+    chosen = range(0, len(rows), max(1, len(rows) // _COMPANY_TEXTS))
+    return parity(together[chosen], run_graph(graph, [rows[i] for i in chosen]))
 
 
 def scorer_graph(scorer: ResidualScorer) -> onnx.ModelProto:
@@ -158,6 +231,7 @@ def with_sentiment(
     dev: Texts,
     data: Sequence[Mapping[str, Any]],
     precision: Precision,
+    texts: Sequence[str] = (),
 ) -> Parts:
     """Return the parts with a sentiment head added, or replaced.
 
@@ -167,6 +241,7 @@ def with_sentiment(
         dev: Held-out texts, on which the int8 graph is measured again.
         data: Name, rows and licence of what it was trained on.
         precision: As for the towers, or weights that both have in common are stored twice.
+        texts: To fix static scales and choose layers on; the dev texts if none.
 
     Raises:
         InputError: The head was trained on a checkpoint with another tokenizer.
@@ -177,12 +252,12 @@ def with_sentiment(
             f"the bundle was made from: {parts.facts['base_model']['name']}"
         )
     module = SentimentGraph(result.model, temperature=result.temperature)
-    graph = quantize(
-        export_graph(module, output="probabilities", max_tokens=result.recipe.max_tokens), precision
-    )
-    metrics = result.metrics | {
-        "quantized": sentiment_report(dev.labels, _probabilities(graph, result, dev.texts))
-    }
+    max_tokens = result.recipe.max_tokens
+    exact = export_graph(module, output="probabilities", max_tokens=max_tokens)
+    feeds = _feeds(precision, result.tokenizer, texts or dev.texts, max_tokens)
+    graph, settled, notes = _quantized(exact, precision, feeds)
+    quantized = sentiment_report(dev.labels, _probabilities(graph, result, dev.texts))
+    metrics = result.metrics | {"quantized": quantized | notes | {"precision": asdict(settled)}}
     facts = _merged(parts.facts, recipe={"sentiment": result.settings}, metrics={"sentiment": metrics})
     earlier = [entry for entry in facts.get("training_data", ()) if entry.get("use") != "sentiment"]
     facts |= {

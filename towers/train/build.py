@@ -100,7 +100,7 @@ def fit_parts(
     sample = [text for pairs in sets for text in (*pairs.queries[:100], *pairs.titles[:100])]
 
     def served(tower: Any) -> Bundle:
-        licences = {"base_licence": base_licence, "licence": licence}
+        licences: dict[str, Any] = {"base_licence": base_licence, "licence": licence}
         made.append(tower_parts(tower, base=base, precision=precision, texts=sample, **licences))
         return write_bundle(work / _SERVED, made[0], replace=True)
 

@@ -18,11 +18,11 @@ from rich.table import Table
 from towers.bundle import LAYOUT, Bundle, open_bundle
 from towers.errors import InputError
 from towers.train.adversarial import METHODS, AdversarialRecipe
-from towers.train.assemble import tower_parts
-from towers.train.base import DEFAULT_BASE, DEFAULT_LICENCE, load_tower
+from towers.train.base import DEFAULT_BASE, DEFAULT_LICENCE
 from towers.train.build import build, fit_parts, read_text_sources, sentiment_parts
 from towers.train.card import model_card
 from towers.train.data import read_pair_set
+from towers.train.exits import ExitRecipe
 from towers.train.export import Precision
 from towers.train.finetune import TowerRecipe
 from towers.train.fit import FitRecipe
@@ -143,8 +143,8 @@ def fit_command(
         scorer=ScorerRecipe(epochs=scorer_epochs, seed=seed),
         adversarial=adversarial_recipe(adversarial, epsilon),
     )
-    base_licence = _base_licence(base)
-    with _working_folder(work, out) as folder:
+    of_base = base_licence(base)
+    with working_folder(work, out) as folder:
         parts = fit_parts(
             sets,
             base=base,
@@ -152,12 +152,12 @@ def fit_command(
             work=folder,
             resume=resume,
             precision=Precision(),
-            base_licence=base_licence,
-            licence=licence or base_licence,
+            base_licence=of_base,
+            licence=licence or of_base,
         )
-        bundle = _write(out, parts, replace=replace)
+        bundle = write_out(out, parts, replace=replace)
     print_report(bundle.manifest.metrics["fit"])
-    print(json.dumps({**_summary(bundle), **bundle.manifest.metrics["fit"]}))
+    print(json.dumps({**summary(bundle), **bundle.manifest.metrics["fit"]}))
 
 
 def fit_sentiment_command(
@@ -188,6 +188,18 @@ def fit_sentiment_command(
     bf16: Bf16 = False,
     adversarial: Adversarial = None,
     epsilon: Epsilon = None,
+    exits: Annotated[
+        bool, typer.Option("--exits", help="Let texts leave the head early, as soon as its answer is sure.")
+    ] = False,
+    exit_rule: Annotated[
+        str, typer.Option(help="When it is sure: entropy, margin or patience.")
+    ] = ExitRecipe.rule,
+    exit_loss: Annotated[
+        float, typer.Option(help="Share of accuracy that this may cost on held-out texts.")
+    ] = ExitRecipe.max_loss,
+    exit_steps: Annotated[
+        int, typer.Option(min=1, help="Steps in which the exits are trained, after the head.")
+    ] = ExitRecipe.steps,
     data_licence: Annotated[
         list[str] | None,
         typer.Option(help="Licence of a table of texts as its source states it; once for each table."),
@@ -215,7 +227,18 @@ def fit_sentiment_command(
         steps=steps,
         accumulation=accumulation,
     )
-    with _working_folder(work, out) as folder:
+    exit_recipe = ExitRecipe(
+        rule=exit_rule,
+        max_loss=exit_loss,
+        steps=exit_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_tokens=max_tokens,
+        seed=seed,
+        bf16=bf16,
+        save_steps=save_steps,
+    )
+    with working_folder(work, out) as folder:
         parts = sentiment_parts(
             read_parts(towers.path),
             labelled,
@@ -226,45 +249,12 @@ def fit_sentiment_command(
             resume=resume,
             vectors=towers.encode_titles,
             adversarial=adversarial_recipe(adversarial, epsilon),
+            exits=exit_recipe if exits else None,
         )
-        made = _write(out, parts, replace=replace)
+        made = write_out(out, parts, replace=replace)
     metrics = made.manifest.metrics["sentiment"]
     print_sentiment(metrics)
-    print(json.dumps({**_summary(made), "metrics": metrics}))
-
-
-def export_command(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(
-            help=f"Checkpoint directory or hub name, of sentence-transformers or a BERT; or {DEFAULT_BASE}."
-        ),
-    ],
-    out: OutArgument,
-    matmul: Annotated[str, typer.Option(help="Precision of matrices: int8 or float32.")] = "int8",
-    embedding: Annotated[str, typer.Option(help="Precision of embeddings: int4, int8 or float32.")] = "int4",
-    max_tokens: Annotated[
-        int | None, typer.Option(min=8, help="Longest query or title in tokens; default: the checkpoint's.")
-    ] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Licence of the checkpoint; default: known for the default base only.")
-    ] = None,
-    replace: Replace = False,
-) -> None:
-    """Make a bundle from a checkpoint as it is: its scorer is the cosine, until `dualtower fit` trains one."""
-    check_target(out, replace=replace)
-    stated = licence or _base_licence(checkpoint)
-    parts = tower_parts(
-        load_tower(checkpoint, max_tokens=max_tokens),
-        base=checkpoint,
-        base_licence=stated,
-        licence=stated,
-        precision=Precision(matmul=matmul, embedding=embedding),
-    )
-    bundle = _write(out, parts, replace=replace)
-    lost = bundle.manifest.metrics["export"]["quantized"]
-    Console().print(f"Mean cosine to torch {lost['mean_cosine']:.4f}, least {lost['least_cosine']:.4f}.")
-    print(json.dumps({**_summary(bundle), "metrics": bundle.manifest.metrics["export"]}))
+    print(json.dumps({**summary(made), "metrics": metrics}))
 
 
 def build_command(
@@ -283,13 +273,13 @@ def build_command(
     """Make a whole bundle from a recipe: tower, scorer, sentiment head, model card."""
     wanted = read_recipe(recipe)
     if base is not None:
-        wanted = dataclasses.replace(wanted, base=base, base_licence=_base_licence(base))
-    with _working_folder(work, out) as folder:
+        wanted = dataclasses.replace(wanted, base=base, base_licence=base_licence(base))
+    with working_folder(work, out) as folder:
         bundle = build(wanted, data=data, out=out, work=folder, resume=resume, replace=replace)
     print_report(bundle.manifest.metrics["fit"])
     if bundle.has_sentiment:
         print_sentiment(bundle.manifest.metrics["sentiment"])
-    print(json.dumps(_summary(bundle)))
+    print(json.dumps(summary(bundle)))
 
 
 def print_sentiment(metrics: dict[str, Any]) -> None:
@@ -312,6 +302,16 @@ def print_sentiment(metrics: dict[str, Any]) -> None:
         keys = ("macro_recall", "macro_f1", "accuracy", "calibration_error")
         table.add_row(name, *(_number(values[key]) for key in keys))
     Console().print(table)
+    if "exits" in metrics:
+        Console().print(_exits_line(metrics["exits"]["chosen"]))
+
+
+def _exits_line(chosen: dict[str, Any]) -> str:
+    left = ", ".join(f"{texts:,} after layer {layer}" for layer, texts in chosen["histogram"].items())
+    return (
+        f"Early exit by {chosen['rule']}: {chosen['mean_layers']:.2f} layers in the mean, "
+        f"{100 * chosen['lost']:.2f} points lost against the last exit; {left}."
+    )
 
 
 def print_report(report: dict[str, Any]) -> None:
@@ -354,12 +354,13 @@ def _licences(pairs: list[Path], stated: list[str] | None) -> list[str]:
     return stated
 
 
-def _base_licence(base: str | None) -> str:
+def base_licence(base: str | None) -> str:
+    """The licence of a checkpoint: known for the default base only."""
     return DEFAULT_LICENCE if base in (None, DEFAULT_BASE) else "not given"
 
 
 @contextmanager
-def _working_folder(work: Path | None, out: Path) -> Iterator[Path]:
+def working_folder(work: Path | None, out: Path) -> Iterator[Path]:
     """The folder that a run goes on from; the one beside OUT is removed when all went well."""
     folder = work or out.with_name(f".{out.name}.work")
     folder.mkdir(parents=True, exist_ok=True)
@@ -368,11 +369,13 @@ def _working_folder(work: Path | None, out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(out: Path, parts: Parts, *, replace: bool) -> Bundle:
+def write_out(out: Path, parts: Parts, *, replace: bool) -> Bundle:
+    """Write a bundle with its model card."""
     parts.extra_files[LAYOUT.card] = model_card(parts.facts)
     return write_bundle(out, parts, replace=replace)
 
 
-def _summary(bundle: Bundle) -> dict[str, Any]:
+def summary(bundle: Bundle) -> dict[str, Any]:
+    """What the JSON line of a training command says of the bundle."""
     size = sum(int(entry["bytes"]) for entry in bundle.manifest.files.values())
     return {"bundle": str(bundle.path), "bundle_id": bundle.bundle_id, "bytes": size}

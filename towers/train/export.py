@@ -11,7 +11,6 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,34 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from towers.errors import InputError
+from towers.train.precision import Precision as Precision  # found here, beside what takes it
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# The smallest block that onnxruntime's GatherBlockQuantized takes is 16; 32 costs 1 bit a weight for scales.
-_EMBEDDING_BLOCKS = (32, 16)
-
-
-@dataclass(frozen=True)
-class Precision:
-    """How a graph's weights are stored.
-
-    Attributes:
-        matmul: "int8" (dynamic, per channel, signed weights in 7 bits, so that AVX2's 16-bit sums never saturate) or
-            "float32".
-        embedding: "int4" (blocks of 32 along a row), "int8" (one scale a table) or "float32".
-    """
-
-    matmul: str = "int8"
-    embedding: str = "int4"
-
-    def __post_init__(self) -> None:
-        """Refuse what the quantizer does not know."""
-        if self.matmul not in ("int8", "float32") or self.embedding not in ("int4", "int8", "float32"):
-            raise InputError(
-                f"precision {self.matmul} for matrices and {self.embedding} for embeddings, expected int8 or float32, "
-                "and int4, int8 or float32"
-            )
+Feed = Sequence[NDArray[np.generic]]
+"""A graph's inputs, in its own order."""
 
 
 class TowerGraph(nn.Module):
@@ -112,31 +90,77 @@ def export_graph(module: nn.Module, *, output: str, max_tokens: int) -> onnx.Mod
         return without_metadata(onnx.load(str(path)))
 
 
-def quantize(graph: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
-    """Return the graph with its matrices and embeddings in the wanted precision."""
+def quantize(
+    graph: onnx.ModelProto,
+    precision: Precision,
+    *,
+    feeds: Sequence[Feed] = (),
+    first_layer: int = 0,
+) -> onnx.ModelProto:
+    """Return the graph with its matrices and embeddings in the wanted precision.
+
+    Layers to keep in float32 that the graph does not have are passed over: they are those of another stage.
+
+    Args:
+        graph: A float32 graph; it is not changed.
+        precision: The wanted one.
+        feeds: Inputs of one text each, to fix scales on; only "int8-static" needs them.
+        first_layer: Number of the first layer in this graph, where it is a later stage of a model.
+
+    Raises:
+        InputError: Static quantisation without feeds, or layers that have yet to be chosen.
+    """
+    if precision.is_open:
+        raise InputError(
+            f"found spare = {precision.spare} and most_lost = {precision.most_lost:g}, expected layers by number: "
+            "int8.settle chooses them on texts, before quantising"
+        )
+    if precision.is_static and not feeds:
+        raise InputError(
+            "found no texts to fix the scales of int8-static on; give some hundred (--calibrate), or take int8"
+        )
+    quantized = _in_integers(graph, precision, _kept_matrices(graph, precision, first_layer))
+    if not precision.is_static:
+        return quantized
+    from towers.train.fixed_scales import fix_scales
+
+    return fix_scales(quantized, feeds)
+
+
+def _kept_matrices(graph: onnx.ModelProto, precision: Precision, first_layer: int) -> list[str]:
+    if not precision.keep_float32:
+        return []
+    from towers.train.matrices import matrix_layers
+
+    layers = matrix_layers(graph, first_layer=first_layer)
+    return [name for name, layer in layers.items() if layer in precision.keep_float32]
+
+
+def _in_integers(graph: onnx.ModelProto, precision: Precision, kept: Sequence[str]) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    kinds = [
-        op for op, kind in (("MatMul", precision.matmul), ("Gather", precision.embedding)) if kind == "int8"
-    ]
+    from towers.train.int4 import embeddings_in_int4
+
+    in_int8 = precision.matmul != "float32"
+    wanted = (("MatMul", in_int8), ("LSTM", in_int8), ("Gather", precision.embedding == "int8"))
+    kinds = [op for op, chosen in wanted if chosen]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, target = Path(folder) / "source.onnx", Path(folder) / "target.onnx"
-        if precision.embedding == "int4":
-            graph = _embeddings_in_int4(graph)
-        if not kinds:
-            return graph
-        onnx.save(graph, str(source))
-        quantize_dynamic(
-            str(source),
-            str(target),
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-            op_types_to_quantize=kinds,
-            # behind GatherBlockQuantized, an operator of onnxruntime's own, onnx infers no types
-            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-        )
-        return without_metadata(onnx.load(str(target)))
+        if kinds:
+            onnx.save(graph, str(source))
+            quantize_dynamic(
+                str(source),
+                str(target),
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                reduce_range=True,
+                op_types_to_quantize=kinds,
+                nodes_to_exclude=list(kept),
+                extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+            )
+            graph = without_metadata(onnx.load(str(target)))
+        # last: onnx infers no types behind onnxruntime's own operator for 4 bits, and an LSTM of unknown input is left
+        return embeddings_in_int4(graph) if precision.embedding == "int4" else graph
 
 
 def parity(exact: NDArray[np.float32], vectors: NDArray[np.float32]) -> dict[str, float]:
@@ -201,47 +225,11 @@ def without_metadata(graph: onnx.ModelProto) -> onnx.ModelProto:
     return graph
 
 
-def _embeddings_in_int4(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Store embedding tables as 4-bit integers with one scale per block of a row (GatherBlockQuantized).
-
-    Tables whose rows are no whole number of blocks, such as MPNet's relative positions, stay as they are.
-    """
-    from onnxruntime.quantization.matmul_nbits_quantizer import (
-        DefaultWeightOnlyQuantConfig,
-        MatMulNBitsQuantizer,
-    )
-
-    graph = copy_graph(graph)  # the quantizer works in place
-    widths = _table_widths(graph)
-    fitting = [width for width in widths.values() if width % min(_EMBEDDING_BLOCKS) == 0]
-    if not fitting:
-        raise InputError(
-            f"embeddings of width {sorted(set(widths.values()))} cannot be cut into blocks of 16: "
-            "use embedding precision int8"
-        )
-    block = next(size for size in _EMBEDDING_BLOCKS if all(width % size == 0 for width in fitting))
-    other = [name for name, width in widths.items() if width % block]
-    options: dict[str, Any] = {"op_types_to_quantize": ("Gather",), "quant_axes": (("Gather", 1),)}
-    config = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=True, bits=4, **options)
-    quantizer = MatMulNBitsQuantizer(
-        graph, block_size=block, is_symmetric=True, nodes_to_exclude=other, algo_config=config, **options
-    )
-    quantizer.process()
-    return without_metadata(quantizer.model.model)
-
-
 def copy_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Return a deep copy of a graph."""
     copy = onnx.ModelProto()
     copy.CopyFrom(graph)
     return copy
-
-
-def _table_widths(graph: onnx.ModelProto) -> dict[str, int]:
-    """The width of the table that each Gather node looks up in, by the node's name."""
-    tables = {entry.name: entry.dims for entry in graph.graph.initializer if len(entry.dims) == 2}
-    lookups = (node for node in graph.graph.node if node.op_type == "Gather" and node.input[0] in tables)
-    return {node.name: int(tables[node.input[0]][1]) for node in lookups}
 
 
 @contextlib.contextmanager

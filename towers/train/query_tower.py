@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from towers.bundle import LAYOUT
 from towers.errors import InputError
-from towers.train.assemble import tower_parts
-from towers.train.export import Precision, parity, run_graph
+from towers.train.assemble import Export, tower_parts
+from towers.train.export import Precision, export_graph, parity, run_graph
 from towers.train.write import Parts
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def with_query_tower(
     texts: Sequence[str],
     precision: Precision | None = None,
     settings: Mapping[str, Any] | None = None,
+    export: Export = export_graph,
 ) -> Parts:
     """Return a bundle's parts with another query tower; the title tower stays as it is, bit for bit.
 
@@ -46,14 +47,14 @@ def with_query_tower(
         texts: Queries to measure on how far the new vectors are from the old ones.
         precision: Of the new tower; None for the default.
         settings: How the student was made, for the manifest.
+        export: As in `tower_parts`.
 
     Raises:
         InputError: A tower that does not fit the bundle, or no texts.
     """
     licence = parts.facts["licence"]
-    made = tower_parts(
-        student, base=None, base_licence=licence, licence=licence, precision=precision, texts=texts
-    )
+    licences: dict[str, Any] = {"base_licence": licence, "licence": licence}
+    made = tower_parts(student, base=None, precision=precision, texts=texts, export=export, **licences)
     _check(parts, made, texts)
     shared = parts.graphs.get(LAYOUT.encoder)
     title = parts.graphs[LAYOUT.title] if shared is None else shared

@@ -11,7 +11,8 @@ import pytest
 from tests.towers.train.test_sentiment import texts
 from towers import InputError, open_bundle
 from towers.bundle import LAYOUT
-from towers.train.cli import build_command, export_command, fit_sentiment_command
+from towers.train.cli import build_command, fit_sentiment_command
+from towers.train.export_cli import export_command
 
 RECIPE = """
 base = "{base}"

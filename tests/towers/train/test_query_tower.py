@@ -18,7 +18,7 @@ from towers.train.query_tower import with_query_tower
 from towers.train.write import read_parts, write_bundle
 
 TEXTS = ["red running shoes", "a", "手机订单", "warm milk and coffee", "lost bank card"]
-LICENCES = {"base": None, "base_licence": "Apache-2.0", "licence": "Apache-2.0"}
+LICENCES: dict[str, Any] = {"base": None, "base_licence": "Apache-2.0", "licence": "Apache-2.0"}
 
 
 @pytest.fixture(scope="module")
