@@ -27,10 +27,10 @@ class HeadRecipe:
     """Which head a model gets.
 
     Sources: mean, Reimers & Gurevych 2019; CLS, Devlin et al. 2019; attention, Yang et al. 2016 and Lin et al. 2017;
-    RCNN, Lai et al. 2015. Cost: attention adds about hidden * width multiply-adds a token, next to nothing; a further
-    layer what one layer costs; RCNN about 5 * width^2 a token, and its LSTM reads token after token, which no second
-    core and no batch of one text makes faster. When not to: on a tower that was trained with mean pooling and gets no
-    training afterwards, only "mean" is useful; "attention", "rcnn" and "layer" start equal to it, "cls" far away.
+    RCNN, Lai et al. 2015. Cost, in multiply-adds a token, where a BERT layer has 12 * width^2 and its attention:
+    attention pooling hidden * width, a twelfth of that as it comes; a further layer one layer's; RCNN 8 * width^2, and
+    its LSTM reads one token after the other. When not to: on a tower that was trained with mean pooling and gets no
+    training afterwards only "mean" is of use: "attention", "rcnn" and "layer" start equal to it, "cls" far away.
 
     Attributes:
         kind: "mean", "cls", "attention", "rcnn" or "layer".
