@@ -19,12 +19,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-from towers.train.export import copy_graph
+from towers.train.export import Feed, copy_graph
 
 _LEVELS = 255  # of an unsigned 8-bit activation
 _DOMAIN = "com.microsoft"  # where onnxruntime's fused product lives
-
-Feed = Sequence[NDArray[np.generic]]
 
 
 def fix_scales(graph: onnx.ModelProto, feeds: Sequence[Feed]) -> onnx.ModelProto:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -18,7 +20,15 @@ from towers.bundle import LAYOUT
 from towers.exits import ExitPlan
 from towers.labelled import Texts
 from towers.train.base import load_classifier
-from towers.train.exit_graphs import check_parity, export_stages, quantize_stages, stage_probabilities
+from towers.train.bodies import layer_stack
+from towers.train.cli import fit_sentiment_command
+from towers.train.exit_graphs import (
+    StageGraph,
+    check_parity,
+    export_stages,
+    quantize_stages,
+    stage_probabilities,
+)
 from towers.train.exit_model import ExitClassifier
 from towers.train.exits import ExitResult, exit_logits
 from towers.train.export import Precision
@@ -27,6 +37,7 @@ from towers.train.sentiment import softmax, split_texts
 from towers.train.teacher import token_ids
 from towers.train.write import read_parts, write_bundle
 
+TEMPERATURES = (1.5, 0.7)
 DATA = [{"name": "toys", "rows": 240, "licence": "CC0-1.0"}]
 
 
@@ -42,28 +53,50 @@ def result(
     return fit(checkpoint, sides, tmp_path_factory.mktemp("exits"))
 
 
-def expected(model: ExitClassifier, tokenizer: Any, temperatures: tuple[float, ...]) -> Any:
-    logits = exit_logits(model, tokenizer, TEXTS, max_tokens=32)
-    return softmax(logits / np.array(temperatures, np.float32)[:, None, None])
-
-
-@pytest.mark.parametrize("layers", [(1, 2), (2,)])
-def test_float_stages_equal_torch(checkpoint: Path, layers: tuple[int, ...]) -> None:
-    """Run one after the other, the stages give the probabilities of every exit; one exit is one stage."""
+@pytest.fixture(scope="module")
+def random_model(checkpoint: Path) -> tuple[ExitClassifier, Any]:
+    """A classifier whose exits have learned nothing, and its tokenizer."""
     torch.manual_seed(4)
     classifier, tokenizer = load_classifier(checkpoint)
-    model, temperatures = ExitClassifier(classifier, layers), (1.5, 0.7)[: len(layers)]
-    stages = export_stages(model, temperatures=temperatures, max_tokens=32)
-    found = stage_probabilities(stages, token_ids(tokenizer, TEXTS, max_tokens=32))
-    np.testing.assert_allclose(found, expected(model, tokenizer, temperatures), atol=1e-5)
+    return ExitClassifier(classifier, (1, 2)).eval(), tokenizer
 
 
+@pytest.fixture(scope="module")
+def stages(random_model: tuple[ExitClassifier, Any]) -> list[onnx.ModelProto]:
+    """Its float32 stages."""
+    return export_stages(random_model[0], temperatures=TEMPERATURES, max_tokens=32)
+
+
+def expected(model: ExitClassifier, tokenizer: Any) -> Any:
+    logits = exit_logits(model, tokenizer, TEXTS, max_tokens=32)
+    return softmax(logits / np.array(TEMPERATURES, np.float32)[:, None, None])
+
+
+def test_float_stages_equal_torch(
+    random_model: tuple[ExitClassifier, Any], stages: list[onnx.ModelProto]
+) -> None:
+    """Run one after the other, the stages give the probabilities of every exit."""
+    found = stage_probabilities(stages, token_ids(random_model[1], TEXTS, max_tokens=32))
+    np.testing.assert_allclose(found, expected(*random_model), atol=1e-5)
+
+
+def test_int8_stages_answer_alone_as_in_a_batch(
+    random_model: tuple[ExitClassifier, Any], stages: list[onnx.ModelProto]
+) -> None:
+    """At every exit, for every text, to the bit but for a rounding; and near torch."""
+    rows = token_ids(random_model[1], TEXTS, max_tokens=32)
+    quantized = quantize_stages(stages, Precision(), layers=(1, 2), rows=rows)
+    together = stage_probabilities(quantized, rows)
+    alone = np.concatenate([stage_probabilities(quantized, [row]) for row in rows], axis=1)
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    assert np.abs(together - expected(*random_model)).mean() < 0.05
+
+
+@pytest.mark.parametrize("layers", [(1, 3), (3,), (1, 2, 3)])
 @pytest.mark.parametrize("kind", ["DistilBert", "MPNet"])
-def test_relatives_of_bert_can_be_cut_into_stages(kind: str) -> None:
-    """Other architectures with layers of their own come out right as well."""
+def test_relatives_of_bert_can_be_cut_into_stages(kind: str, layers: tuple[int, ...]) -> None:
+    """In other architectures too, stage after stage gives what the whole model gives; the model stays whole."""
     import transformers
-
-    from tests.golden.make_tiny import tiny_tokenizer
 
     sizes = {
         "DistilBert": {"dim": 32, "n_layers": 3, "n_heads": 2, "hidden_dim": 64},
@@ -74,35 +107,25 @@ def test_relatives_of_bert_can_be_cut_into_stages(kind: str) -> None:
             "intermediate_size": 64,
         },
     }
-    tokenizer = tiny_tokenizer()
     config = getattr(transformers, f"{kind}Config")(
-        vocab_size=len(tokenizer), max_position_embeddings=66, num_labels=3, **sizes[kind]
+        vocab_size=50, max_position_embeddings=66, num_labels=3, **sizes[kind]
     )
     torch.manual_seed(5)
-    model = ExitClassifier(getattr(transformers, f"{kind}ForSequenceClassification")(config), (1, 3))
-    stages = export_stages(model, temperatures=(1.0, 1.0), max_tokens=32)
-    found = stage_probabilities(stages, token_ids(tokenizer, TEXTS, max_tokens=32))
-    check_parity(found, expected(model, tokenizer, (1.0, 1.0)))
-    np.testing.assert_allclose(found, expected(model, tokenizer, (1.0, 1.0)), atol=1e-4)
+    classifier = getattr(transformers, f"{kind}ForSequenceClassification")(config)
+    model = ExitClassifier(classifier, layers).eval()
+    ids, mask = torch.randint(5, 50, (3, 7)), torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] * 2 + [0] * 5])
+    state = ids
+    with torch.inference_mode():
+        for number, logits in enumerate(model(ids, mask).exits):
+            found, *hidden = StageGraph(model, number, temperature=1.0).eval()(state, mask)
+            torch.testing.assert_close(found, torch.softmax(logits, dim=-1))
+            state = hidden[0] if hidden else state
+        assert len(layer_stack(model)) == 3
 
 
 def test_a_wrong_export_is_refused() -> None:
     with pytest.raises(InputError, match=r"differ from torch's by up to 0\.5000, expected under 0\.001"):
         check_parity(np.zeros((1, 1, 3), np.float32), np.full((1, 1, 3), 0.5, np.float32))
-
-
-def test_int8_stages_answer_alone_as_in_a_batch(checkpoint: Path) -> None:
-    """At every exit, for every text, to the bit but for a rounding."""
-    torch.manual_seed(6)
-    classifier, tokenizer = load_classifier(checkpoint)
-    model = ExitClassifier(classifier, (1, 2))
-    rows = token_ids(tokenizer, TEXTS, max_tokens=32)
-    exact = export_stages(model, temperatures=(1.0, 1.0), max_tokens=32)
-    stages = quantize_stages(exact, Precision(), layers=(1, 2), rows=rows)
-    together = stage_probabilities(stages, rows)
-    alone = np.concatenate([stage_probabilities(stages, [row]) for row in rows], axis=1)
-    np.testing.assert_allclose(together, alone, atol=1e-6)
-    assert np.abs(together - expected(model, tokenizer, (1.0, 1.0))).max() < 0.1
 
 
 def test_exits_become_a_bundle(
@@ -155,3 +178,34 @@ def test_the_golden_bundle_is_what_its_script_makes(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, wanted, atol=0.01)
     np.testing.assert_array_equal(layers, wanted_layers)
     assert set(fresh.manifest.files) == set(kept.manifest.files)
+
+
+def test_the_command_line_trains_exits(
+    checkpoint: Path, tiny_bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`fit-sentiment --exits` trains the head, gives it exits, and says what they gain and lose."""
+    some = texts(100)
+    lines = [json.dumps({"text": t, "label": int(x)}) for t, x in zip(some.texts, some.labels, strict=True)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    fit_sentiment_command(
+        [tmp_path / "texts.jsonl"],
+        out=tmp_path / "out",
+        bundle=tiny_bundle_path,
+        base=str(checkpoint),
+        epochs=0.2,
+        freeze_layers=1,
+        max_tokens=32,
+        dev_share=0.3,
+        exits=True,
+        exit_steps=4,
+        exit_rule="margin",
+    )
+    told = capsys.readouterr().out
+    assert "Early exit by margin" in told
+    bundle = open_bundle(tmp_path / "out")
+    assert bundle.exit_layers == (1, 2)
+    assert bundle.manifest.recipe["exits"]["rule"] == "margin"
+    assert bundle.manifest.recipe["sentiment"]["freeze_layers"] == 1
+    measured = bundle.manifest.metrics["sentiment"]
+    assert measured["without_exits"]["rows"] == measured["exits"]["chosen"]["rows"]
+    assert json.loads(told.splitlines()[-1])["metrics"]["exits"]["chosen"]["histogram"]
