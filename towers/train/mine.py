@@ -1,12 +1,20 @@
-"""Hard negatives: titles that a tower takes for matches of a query and that are none."""
+"""Hard negatives: titles that a tower takes for matches of a query and that are none.
+
+sentence-transformers has `mine_hard_negatives`. This differs where false negatives get in: a match counts in both
+directions and whatever its case, a near copy of a match is none, every title is looked at (theirs looks at the 10 x
+`num_negatives` closest, and finds nothing for a query whose neighbourhood is dense with its matches), and it needs
+vectors only, so an int8 bundle without torch will do. What it has besides, a cross-encoder as judge, is here as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from towers.errors import InputError
 from towers.train.data import PairSet, Split, text_key
 from towers.train.scorer_training import ScorerPairs
 
@@ -17,6 +25,10 @@ Rows = NDArray[np.int64]
 # labelled (Moreira et al. 2024, "NV-Retriever", section 4: TopK-PercPos with 95%).
 SHARE_OF_POSITIVE = 0.95
 MOST_FOR_A_QUERY = 5  # guess, untested
+COPY = 0.95  # cosine from which a title is a copy of a known match under other words; guess, untested
+_SPARE = (
+    4  # candidates looked at for each one wanted, since some are copies or too good for the cross-encoder
+)
 _CHUNK = 512  # queries whose cosines to all titles are in memory at once: 40 MB for 20,000 titles
 
 
@@ -148,3 +160,127 @@ def _wanted(data: PairSet, rows: NDArray[np.int64]) -> int:
     """
     matches = int(data.positive[rows].sum())
     return max(0, 2 * matches - len(rows))
+
+
+@dataclass(frozen=True)
+class MineRecipe:
+    """What may be called a hard negative.
+
+    Sources: the margin, Moreira et al. 2024 ("NV-Retriever", section 4); the cross-encoder as judge, Qu et al. 2021
+    ("RocketQA"). Costs one encoding of all titles. Not for sets in which people labelled enough non-matches: among
+    mined ones there are matches that nobody labelled, and the scorer got worse by them (docs/experiments.md).
+
+    Attributes:
+        count: At most this many for each query that has a match.
+        share_of_positive: A title's cosine must stay below this share of that of the query's weakest match.
+        copy: A title with at least this cosine to a known match of the query is taken for a copy of it.
+        most_score: With a cross-encoder: what it gives more than this is not taken; 0.1 in RocketQA.
+    """
+
+    count: int = MOST_FOR_A_QUERY
+    share_of_positive: float = SHARE_OF_POSITIVE
+    copy: float = COPY
+    most_score: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if self.count < 1:
+            raise InputError(f"mine: found count = {self.count}, expected at least 1")
+        for name in ("share_of_positive", "copy", "most_score"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"mine: found {name} = {getattr(self, name)}, expected above 0 and up to 1")
+
+
+@dataclass(frozen=True)
+class Mined:
+    """A non-match that was found.
+
+    Attributes:
+        query: Its text.
+        title: Its text.
+        cosine: Of the two.
+        score: The cross-encoder's, None without one.
+    """
+
+    query: str
+    title: str
+    cosine: float
+    score: float | None = None
+
+
+def mine_titles(
+    queries: Sequence[str],
+    titles: Sequence[str],
+    positive: NDArray[np.bool_],
+    *,
+    candidates: Sequence[str] = (),
+    encode: Callable[[Sequence[str]], Floats],
+    encode_queries: Callable[[Sequence[str]], Floats] | None = None,
+    score: Callable[[Sequence[str], Sequence[str]], Floats] | None = None,
+    recipe: MineRecipe | None = None,
+) -> list[Mined]:
+    """Find hard negatives of the queries that have a match, by query, hardest first; no labelled pair is among them.
+
+    Args:
+        queries: n texts.
+        titles: n texts.
+        positive: (n,) bool, which pairs match.
+        candidates: Further titles; those of the pairs are always candidates.
+        encode: Titles -> vectors of length 1.
+        encode_queries: The same for queries; None where one tower serves both.
+        score: A cross-encoder: queries and titles -> (n,) in 0..1.
+        recipe: Settings; None for the defaults.
+    """
+    recipe = recipe or MineRecipe()
+    matches, labelled = _known_titles(queries, titles, positive)
+    pool = {text_key(title): title for title in (*candidates, *titles)}
+    place = {key: i for i, key in enumerate(pool)}
+    texts = {text_key(query): query for query in queries}
+    asked = [key for key in matches if key in texts]
+    if not asked:
+        return []
+    vectors = encode(list(pool.values()))
+    query_vectors = (encode_queries or encode)([texts[key] for key in asked])
+    of_match = [[place[title] for title in matches[key] if title in place] for key in asked]
+    found = hard_negatives(
+        query_vectors,
+        vectors,
+        positive_cosines=np.array(
+            [(vectors[rows] @ query).min() for rows, query in zip(of_match, query_vectors, strict=True)],
+            np.float32,
+        ),
+        known=[np.array([place[t] for t in labelled[key] if t in place], np.int64) for key in asked],
+        count=_SPARE * recipe.count,
+        share_of_positive=recipe.share_of_positive,
+    )
+    names = list(pool.values())
+    mined: list[Mined] = []
+    for key, query, rows, own in zip(asked, query_vectors, found, of_match, strict=True):
+        rows = rows[(vectors[rows] @ vectors[own].T).max(axis=1, initial=-1) < recipe.copy]
+        entries = [Mined(texts[key], names[i], float(vectors[i] @ query)) for i in rows]
+        mined.extend(_judged(entries, score, recipe)[: recipe.count])
+    return mined
+
+
+def _known_titles(
+    queries: Sequence[str], titles: Sequence[str], positive: NDArray[np.bool_]
+) -> tuple[dict[str, list[str]], dict[str, set[str]]]:
+    """For each text: those that match it, and all that it has a label with, itself included; in both directions."""
+    matches: dict[str, list[str]] = {}
+    for query, title, matching in zip(queries, titles, positive, strict=True):
+        if matching:
+            matches.setdefault(text_key(query), []).append(text_key(title))
+    return matches, known_positives(queries, titles, np.ones(len(queries), bool))
+
+
+def _judged(
+    entries: list[Mined], score: Callable[[Sequence[str], Sequence[str]], Floats] | None, recipe: MineRecipe
+) -> list[Mined]:
+    if score is None or not entries:
+        return entries
+    scores = score([entry.query for entry in entries], [entry.title for entry in entries])
+    judged = [
+        Mined(entry.query, entry.title, entry.cosine, float(value))
+        for entry, value in zip(entries, scores, strict=True)
+    ]
+    return [entry for entry in judged if entry.score is not None and entry.score <= recipe.most_score]

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from towers.train.mine import hard_negatives, known_positives
+from towers.errors import InputError
+from towers.train.mine import MineRecipe, hard_negatives, known_positives, mine_titles
 
 
 def unit(rows: int, seed: int) -> np.ndarray:
@@ -60,3 +61,87 @@ def test_matches_are_known_in_both_directions() -> None:
     assert known["a"] == {"a", "b"}
     assert known["b"] == {"a", "b", "c"}
     assert known["x"] == {"x"}
+
+
+# The whole: texts in, pairs out.
+
+SPACE = {
+    "red shoe": (1.0, 0.0, 0.0),
+    "red running shoe": (0.95, 0.3122, 0.0),
+    "RED running SHOE": (0.95, 0.3122, 0.0),
+    "scarlet running shoe": (0.949, 0.3150, 0.01),  # the match in other words
+    "red boot": (0.8, 0.0, 0.6),
+    "blue shoe": (0.7, 0.0, -0.7141),
+    "usb cable": (0.0, 1.0, 0.0),
+    "charging cable": (0.1, 0.995, 0.0),
+}
+
+
+def placed(texts):
+    vectors = np.array([SPACE[text] for text in texts], np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def mine(rows, **settings):
+    queries, titles, labels = zip(*rows, strict=True)
+    more = {name: settings.pop(name) for name in ("candidates", "score") if name in settings}
+    return mine_titles(
+        list(queries),
+        list(titles),
+        np.array(labels, bool),
+        encode=placed,
+        recipe=MineRecipe(**{"count": 9, **settings}),
+        **more,
+    )
+
+
+def test_matches_copies_of_them_and_titles_too_close_are_left_out() -> None:
+    """Known matches in any case, their copies under other words, what is as close as the match, what has a label."""
+    rows = [
+        ("red shoe", "red running shoe", 1),
+        ("red shoe", "blue shoe", 0),
+        ("usb cable", "charging cable", 1),
+    ]
+    found = mine(rows, candidates=["RED running SHOE", "scarlet running shoe", "red boot", "usb cable"])
+    of_shoe = [entry.title for entry in found if entry.query == "red shoe"]
+    assert of_shoe == ["red boot", "charging cable", "usb cable"]
+    assert "usb cable" not in [entry.title for entry in found if entry.query == "usb cable"]
+    assert found[0].cosine == pytest.approx(0.8, abs=1e-4)
+    # 0.8 is more than 0.7 of the match's 0.95
+    strict = mine(rows, candidates=["red boot"], share_of_positive=0.7)
+    assert "red boot" not in [entry.title for entry in strict if entry.query == "red shoe"]
+    # nor is anything left out for being a copy when copies are said to be the same vector only
+    loose = mine(rows, candidates=["scarlet running shoe"], copy=1.0, share_of_positive=1.0)
+    assert "scarlet running shoe" in [entry.title for entry in loose]
+
+
+def test_a_match_in_the_other_direction_is_none() -> None:
+    """A title whose query is asked for elsewhere."""
+    rows = [("red shoe", "red running shoe", 1), ("red boot", "red shoe", 1)]
+    assert [e.title for e in mine(rows) if e.query == "red shoe"] == []
+
+
+def test_queries_without_a_match_get_none_and_count_limits() -> None:
+    """There is no margin to keep where nothing is known to match."""
+    rows = [("red shoe", "red running shoe", 1), ("blue shoe", "usb cable", 0)]
+    found = mine(rows, candidates=["charging cable", "red boot"], count=1)
+    assert [(entry.query, entry.title) for entry in found] == [("red shoe", "red boot")]
+    assert mine([("blue shoe", "usb cable", 0)]) == []
+
+
+def test_the_cross_encoder_has_a_say() -> None:
+    """What it takes for a match is not mined; its score is kept."""
+    rows = [("red shoe", "red running shoe", 1)]
+
+    def score(queries, titles):
+        return np.array([0.7 if "boot" in title else 0.05 for title in titles], np.float32)
+
+    found = mine(rows, candidates=["red boot", "usb cable"], score=score)
+    assert [(entry.title, round(entry.score, 2)) for entry in found] == [("usb cable", 0.05)]
+
+
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"copy": 0}, {"share_of_positive": 1.2}, {"most_score": 0}])
+def test_nonsense_is_refused(wrong) -> None:
+    """With what was found and what is expected."""
+    with pytest.raises(InputError, match=f"found {next(iter(wrong))}.*expected"):
+        MineRecipe(**wrong)
