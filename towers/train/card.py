@@ -19,6 +19,7 @@ def model_card(facts: Mapping[str, Any]) -> str:
         _head(facts),
         _matching(facts["metrics"].get("fit")),
         _sentiment(facts["metrics"].get("sentiment")),
+        _classifier(facts["metrics"].get("classifier")),
     ]
     parts += [_export(facts["metrics"].get("export")), _data(facts.get("training_data", ()))]
     return "\n".join(part for part in parts if part)
@@ -62,6 +63,15 @@ def _sentiment(metrics: Mapping[str, Any] | None) -> str:
     }
     rows = [[name, *(values[key] for key in _SENTIMENT)] for name, values in kinds.items() if values]
     return f"## Sentiment, on {metrics['rows']} held-out texts\n\n" + table(["", *_SENTIMENT], rows)
+
+
+def _classifier(metrics: Mapping[str, Any] | None) -> str:
+    if not metrics:
+        return ""
+    sets = {name: found for name, found in metrics.items() if isinstance(found, Mapping)}
+    names = [name for name, value in next(iter(sets.values())).items() if isinstance(value, float)]
+    rows = [[name, found["rows"], *(found[x] for x in names)] for name, found in sets.items()]
+    return "## Classifier, on held-out examples\n\n" + table(["set", "rows", *names], rows)
 
 
 def _export(metrics: Mapping[str, Any] | None) -> str:
