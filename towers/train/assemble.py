@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +221,7 @@ def with_scorer(parts: Parts, result: FitResult) -> Parts:
         ],
     }
     graphs = parts.graphs | {LAYOUT.scorer: scorer_graph(result.scorer)}
-    return Parts(graphs=graphs, tokenizer=parts.tokenizer, facts=facts, source=parts.source)
+    return replace(parts, graphs=graphs, facts=facts)
 
 
 def with_sentiment(
@@ -232,6 +232,7 @@ def with_sentiment(
     data: Sequence[Mapping[str, Any]],
     precision: Precision,
     texts: Sequence[str] = (),
+    export: Export = export_graph,
 ) -> Parts:
     """Return the parts with a sentiment head added, or replaced.
 
@@ -242,6 +243,7 @@ def with_sentiment(
         data: Name, rows and licence of what it was trained on.
         precision: As for the towers, or weights that both have in common are stored twice.
         texts: To fix static scales and choose layers on; the dev texts if none.
+        export: As in `tower_parts`.
 
     Raises:
         InputError: The head was trained on a checkpoint with another tokenizer.
@@ -253,7 +255,7 @@ def with_sentiment(
         )
     module = SentimentGraph(result.model, temperature=result.temperature)
     max_tokens = result.recipe.max_tokens
-    exact = export_graph(module, output="probabilities", max_tokens=max_tokens)
+    exact = export(module, output="probabilities", max_tokens=max_tokens)
     feeds = _feeds(precision, result.tokenizer, texts or dev.texts, max_tokens)
     graph, settled, notes = _quantized(exact, precision, feeds)
     quantized = sentiment_report(dev.labels, _probabilities(graph, result, dev.texts))
@@ -266,7 +268,7 @@ def with_sentiment(
         "training_data": [*earlier, *({"use": "sentiment"} | dict(entry) for entry in data)],
     }
     graphs = parts.graphs | {LAYOUT.sentiment: graph}
-    return Parts(graphs=graphs, tokenizer=parts.tokenizer, facts=facts, source=parts.source)
+    return replace(parts, graphs=graphs, facts=facts)
 
 
 def _probabilities(graph: onnx.ModelProto, result: SentimentResult, texts: Sequence[str]) -> Any:

@@ -19,6 +19,7 @@ from towers.sentiment import LABELS
 from towers.train.assemble import with_sentiment
 from towers.train.examples import Examples, Task, TaskData
 from towers.train.export import Precision, export_graph, quantize, run_graph, tokenizer_json
+from towers.train.export_exits import without_head
 from towers.train.int8 import FIX_TEXTS, settle
 from towers.train.sentiment import SentimentRecipe, SentimentResult, sentiment_report, softmax
 from towers.train.task_metrics import task_report
@@ -119,7 +120,7 @@ def with_task_as_sentiment(parts: Parts, tuned: Tuned, data: TaskData, *, precis
         training_rows=len(data.train),
     )
     entry = {"name": data.source, "rows": len(data.train), "licence": data.licence}
-    made = with_sentiment(parts, result, dev=dev, data=[entry], precision=precision)
+    made = with_sentiment(without_head(parts), result, dev=dev, data=[entry], precision=precision)
     return replace(made, facts=_merged(made.facts, "recipe", {"sentiment_task": _recipe(tuned)}))
 
 

@@ -8,6 +8,7 @@ releases of the old one, in FAISS and in Redis, and nothing is indexed again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def with_query_tower(
         "metrics": {**parts.facts.get("metrics", {}), "query_tower": found},
     }
     graphs = {**others, LAYOUT.title: title, LAYOUT.query: new}
-    return Parts(graphs=graphs, tokenizer=parts.tokenizer, facts=facts, source=parts.source)
+    return replace(parts, graphs=graphs, facts=facts)
 
 
 def _check(parts: Parts, made: Parts, texts: Sequence[str]) -> None:

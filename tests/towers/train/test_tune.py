@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,10 +22,13 @@ from towers import BundleError, InputError, open_bundle
 from towers.bundle import LAYOUT
 from towers.classify_cli import classify_command
 from towers.train.adversarial import AdversarialRecipe
+from towers.train.assemble import with_scorer
 from towers.train.classifier_parts import ClassifierGraph, as_sentiment, token_types, with_classifier
 from towers.train.examples import Examples, Task, TaskData
 from towers.train.export import Precision
+from towers.train.fit import FitResult
 from towers.train.glue import GLUE, load_glue
+from towers.train.scorer import ResidualScorer
 from towers.train.tune import Tuned, tune
 from towers.train.tune_cli import tune_command
 from towers.train.tune_training import Setting, TuneRecipe, make_trainer, predict
@@ -406,6 +409,21 @@ def test_answers_do_not_depend_on_company(
         tmp_path / "again", read_parts(made.path)
     )  # read back and written, it answers the same
     np.testing.assert_array_equal(again.classify(texts, pairs), together)
+
+
+def test_a_new_scorer_leaves_the_classifier_where_it_is(parts: Parts) -> None:
+    """Whatever else is exchanged in a bundle, what belongs to its classifier stays."""
+    with_one = replace(parts, extra_files={LAYOUT.classifier_facts: "{}"})
+    result = FitResult(
+        tower=cast(Any, None),
+        scorer=ResidualScorer(16, hidden=0),
+        scorer_kind="cosine",
+        threshold=0.5,
+        metrics={},
+        recipe={},
+        training_data=[],
+    )
+    assert with_scorer(with_one, result).extra_files == with_one.extra_files
 
 
 def test_a_bundle_without_a_classifier_says_so(tiny_bundle_path: Path) -> None:
