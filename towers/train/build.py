@@ -13,6 +13,7 @@ from towers.labelled import Texts, read_texts
 from towers.train.adversarial import AdversarialRecipe
 from towers.train.assemble import tower_parts, with_scorer, with_sentiment
 from towers.train.card import model_card
+from towers.train.cross_encoder import CrossRecipe
 from towers.train.data import PairSet, read_pair_set
 from towers.train.exits import ExitRecipe, fit_exits
 from towers.train.export import Precision
@@ -181,10 +182,11 @@ def fit_settings(table: Any) -> FitRecipe:
     nested = dict(table)
     tower = checked(TowerRecipe, nested.pop("tower", {}), where="[fit.tower]")
     scorer = checked(ScorerRecipe, nested.pop("scorer", {}), where="[fit.scorer]")
+    cross = checked(CrossRecipe, nested.pop("cross", {}), where="[fit.cross]")
     found = nested.pop("adversarial", None)
     adversarial = found and checked(AdversarialRecipe, found, where="[fit.adversarial]")
     settings = checked(FitRecipe, nested, where="[fit]")
-    return changed(settings, tower=tower, scorer=scorer, adversarial=adversarial)
+    return changed(settings, tower=tower, scorer=scorer, cross=cross, adversarial=adversarial)
 
 
 def sentiment_settings(table: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from towers.train.adversarial import METHODS, AdversarialRecipe
 from towers.train.base import DEFAULT_BASE, DEFAULT_LICENCE
 from towers.train.build import build, fit_parts, read_text_sources, sentiment_parts
 from towers.train.card import model_card
+from towers.train.cross_encoder import CrossRecipe
 from towers.train.data import read_pair_set
 from towers.train.exits import ExitRecipe
 from towers.train.export import Precision
@@ -102,6 +103,22 @@ def fit_command(
     bf16: Bf16 = False,
     adversarial: Adversarial = None,
     epsilon: Epsilon = None,
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="Who teaches the scorer: cross, a cross-encoder trained on the same pairs first, or the directory of "
+            "one; default: nobody."
+        ),
+    ] = "",
+    teacher_weight: Annotated[
+        float, typer.Option(help="Weight of its scores against the labels, 0 to 1.")
+    ] = ScorerRecipe.teacher,
+    teacher_pairs: Annotated[
+        float, typer.Option(help="New pairs that it labels alone, for each labelled pair.")
+    ] = ScorerRecipe.teacher_pairs,
+    cross_steps: Annotated[
+        int, typer.Option(min=0, help="Steps of the cross-encoder's training; 0: one pass over the pairs.")
+    ] = 0,
     query_column: Annotated[str, typer.Option(help="Column of the queries.")] = "query",
     title_column: Annotated[str, typer.Option(help="Column of the titles.")] = "title",
     label_column: Annotated[
@@ -140,8 +157,12 @@ def fit_command(
             accumulation=accumulation,
             bf16=bf16,
         ),
-        scorer=ScorerRecipe(epochs=scorer_epochs, seed=seed),
+        scorer=ScorerRecipe(
+            epochs=scorer_epochs, seed=seed, teacher=teacher_weight, teacher_pairs=teacher_pairs
+        ),
         adversarial=adversarial_recipe(adversarial, epsilon),
+        teacher=teacher,
+        cross=CrossRecipe(steps=cross_steps, seed=seed, bf16=bf16, save_steps=save_steps),
     )
     of_base = base_licence(base)
     with working_folder(work, out) as folder:
@@ -315,12 +336,12 @@ def _exits_line(chosen: dict[str, Any]) -> str:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """Print the comparison of scorer and calibrated cosine as a table for people."""
+    """Print the comparison of scorer, calibrated cosine and teacher, if there was one, as a table for people."""
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("dev pairs of", "pairs", "", *(title for title, _ in _COLUMNS)):
         table.add_column(title, justify="left" if title in ("dev pairs of", "") else "right")
     for row in [*report["sets"], {"name": "all", **report["total"]}]:
-        for kind in ("score", "cosine"):
+        for kind in (kind for kind in ("score", "cosine", "teacher") if kind in row):
             first = (row["name"], f"{row['pairs']:,}") if kind == "score" else ("", "")
             table.add_row(*first, kind, *(_number(row[kind][name]) for _, name in _COLUMNS))
     console = Console()

@@ -1,6 +1,7 @@
 """From labelled pairs to a tower, a scorer and a threshold: the whole training in one place.
 
     pairs -> split by query -> (fine-tuned tower) -> vectors -> scorer -> calibration -> threshold -> report
+                            -> (cross-encoder, the scorer's teacher)
 
 The scorer is kept only where it beats calibrated cosine on dev pairs, whose texts nothing was trained on.
 """
@@ -24,12 +25,14 @@ from numpy.typing import NDArray
 from towers.errors import InputError
 from towers.train.adversarial import AdversarialRecipe
 from towers.train.base import load_tower
+from towers.train.cross_encoder import CrossRecipe
 from towers.train.data import PairSet, Split, split_pairs
 from towers.train.finetune import TowerRecipe, finetune
 from towers.train.mine import MOST_FOR_A_QUERY, SHARE_OF_POSITIVE, mined_pairs
-from towers.train.report import Calibrated, calibrate, compare, wins
+from towers.train.report import Calibrated, calibrate, calibrate_scores, compare, wins
 from towers.train.scorer import ResidualScorer
 from towers.train.scorer_training import ScorerPairs, ScorerRecipe, join_pairs, planned_epochs, train_scorer
+from towers.train.taught import Score, dev_texts, find_teacher, taught_pairs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -77,6 +80,9 @@ class FitRecipe:
         tower: Settings of the tower's fine-tuning.
         scorer: Settings of the scorer.
         adversarial: How the tower's training texts are perturbed; None: not at all.
+        teacher: Who teaches the scorer: "" nobody, "cross" a cross-encoder that is trained on the same pairs first,
+            else the directory or hub name of one that must not have seen the dev pairs.
+        cross: Settings of the cross-encoder that is trained.
     """
 
     freeze_towers: bool = False
@@ -88,6 +94,8 @@ class FitRecipe:
     tower: TowerRecipe = field(default_factory=TowerRecipe)
     scorer: ScorerRecipe = field(default_factory=ScorerRecipe)
     adversarial: AdversarialRecipe | None = None
+    teacher: str = ""
+    cross: CrossRecipe = field(default_factory=CrossRecipe)
 
     def __post_init__(self) -> None:
         """Refuse shares that are none, and adversarial steps that would never be made."""
@@ -153,8 +161,10 @@ def fit(
     if not recipe.freeze_towers:
         options: dict[str, Any] = {"recipe": recipe.tower, "adversarial": recipe.adversarial}
         tower = finetune(tower, sets, splits, work=work, resume=resume, **options)
+    options = {"recipe": recipe.cross, "checkpoint": checkpoint, "work": work, "resume": resume}
+    teacher = find_teacher(recipe.teacher, sets, splits, **options)
     pairs = encode_sets(served(tower), sets)
-    chosen, metrics, kind = fit_scorer(sets, splits, pairs, recipe)
+    chosen, metrics, kind = fit_scorer(sets, splits, pairs, recipe, teacher=teacher)
     return FitResult(
         tower=tower,
         scorer=chosen.scorer,
@@ -167,9 +177,22 @@ def fit(
 
 
 def fit_scorer(
-    sets: Sequence[PairSet], splits: Sequence[Split], pairs: Sequence[ScorerPairs], recipe: FitRecipe
+    sets: Sequence[PairSet],
+    splits: Sequence[Split],
+    pairs: Sequence[ScorerPairs],
+    recipe: FitRecipe,
+    *,
+    teacher: Score | None = None,
 ) -> tuple[Calibrated, dict[str, Any], str]:
-    """Train the scorer on vectors; return what won, the comparison, and "residual" or "cosine"."""
+    """Train the scorer on vectors; return what won, the comparison, and "residual" or "cosine".
+
+    Args:
+        sets: The sets.
+        splits: One for each.
+        pairs: The sets as rows of one table of vectors.
+        recipe: Settings.
+        teacher: A cross-encoder, whose say is mixed with the labels (`taught`) and which stands in the comparison.
+    """
     mined = [
         mined_pairs(
             data,
@@ -181,15 +204,22 @@ def fit_scorer(
         )
         for data, split, vectors in zip(sets, splits, pairs, strict=True)
     ]
-    train = join_pairs([x.where(split.train) for x, split in zip(pairs, splits, strict=True)] + mined)
+    parts = [x.where(split.train) for x, split in zip(pairs, splits, strict=True)] + mined
+    if teacher is not None:
+        options: dict[str, Any] = {"teacher": teacher, "recipe": recipe.scorer, "seed": recipe.seed}
+        parts = taught_pairs(sets, splits, pairs, mined, **options)
+    train = join_pairs(parts)
     with _bar("Training the scorer", planned_epochs(recipe.scorer, len(train))) as step:
         residual = train_scorer(train, recipe.scorer, progress=step)
     dev = join_pairs([x.where(split.dev) for x, split in zip(pairs, splits, strict=True)])
     with_residual = calibrate(residual, dev)
     cosine_alone = calibrate(ResidualScorer(dev.vectors.shape[1], hidden=0), dev)
-    metrics = compare(sets, splits, dev, score=with_residual, cosine=cosine_alone)
+    taught_by = None if teacher is None else calibrate_scores(teacher(*dev_texts(sets, splits)), dev)
+    metrics = compare(sets, splits, dev, score=with_residual, cosine=cosine_alone, teacher=taught_by)
     metrics["training_pairs"] = int(sum(split.train.sum() for split in splits))
     metrics["mined_pairs"] = sum(len(x) for x in mined)
+    if teacher is not None:
+        metrics["pairs_of_the_teacher"] = len(train) - metrics["training_pairs"] - metrics["mined_pairs"]
     if wins(metrics):
         return with_residual, metrics | {"scorer": "residual"}, "residual"
     return cosine_alone, metrics | {"scorer": "cosine"}, "cosine"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,29 +19,49 @@ K = 10  # nDCG counts this many ranks, as most published results do
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """A scorer whose scores are probabilities on dev pairs.
+class Judged:
+    """What a model says of the dev pairs, as probabilities.
 
     Attributes:
-        scorer: Calibrated in place.
         probabilities: (n,) of the dev pairs.
         threshold: The score from which most dev pairs are decided rightly, each set counting the same.
     """
 
-    scorer: ResidualScorer
     probabilities: NDArray[np.float64]
     threshold: float
 
 
+@dataclass(frozen=True)
+class Calibrated(Judged):
+    """A scorer whose scores are probabilities on dev pairs.
+
+    Attributes:
+        scorer: Calibrated in place.
+    """
+
+    scorer: ResidualScorer
+
+
 def calibrate(scorer: ResidualScorer, dev: ScorerPairs) -> Calibrated:
     """Fit slope and offset to the dev pairs' classes and choose the threshold; every set has the same weight."""
+    logits = logits_of(scorer, dev)
+    slope, offset, judged = _judged(logits, dev)
+    scorer.rescale(slope, offset)
+    return Calibrated(judged.probabilities, judged.threshold, scorer)
+
+
+def calibrate_scores(scores: NDArray[np.float32], dev: ScorerPairs) -> Judged:
+    """Calibrate the scores in 0..1, (n,), of any other model, as of a cross-encoder, in the same way."""
+    inside = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    return _judged(np.log(inside / (1 - inside)), dev)[2]
+
+
+def _judged(logits: NDArray[np.float64], dev: ScorerPairs) -> tuple[float, float, Judged]:
     weights = set_weights(dev.sets)
     positive = dev.labels > 0.5
-    logits = logits_of(scorer, dev)
     slope, offset = platt(logits, positive.astype(np.float32), weights)
-    scorer.rescale(slope, offset)
     probabilities = 1 / (1 + np.exp(-(slope * logits + offset)))
-    return Calibrated(scorer, probabilities, balanced_threshold(positive, probabilities, weights))
+    return slope, offset, Judged(probabilities, balanced_threshold(positive, probabilities, weights))
 
 
 def set_weights(sets: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -75,12 +95,13 @@ def compare(
     splits: Sequence[Split],
     dev: ScorerPairs,
     *,
-    score: Calibrated,
-    cosine: Calibrated,
+    score: Judged,
+    cosine: Judged,
+    teacher: Judged | None = None,
 ) -> dict[str, Any]:
     """Report on scorer and calibrated cosine, side by side, on the dev pairs.
 
-    Both are calibrated and both have their threshold from these pairs, two numbers and one for thousands of pairs.
+    All are calibrated and all have their threshold from these pairs, two numbers and one for thousands of pairs.
 
     Args:
         sets: The sets.
@@ -88,6 +109,7 @@ def compare(
         dev: The dev sides of all sets, in order.
         score: The scorer with its MLP.
         cosine: The scorer without.
+        teacher: A cross-encoder, where there is one.
 
     Returns:
         "sets": a row for each set; "total": all pairs together; "gain": by how much the score is better, the mean
@@ -96,15 +118,14 @@ def compare(
     relevances = np.concatenate(
         [x.original_labels[y.dev] - x.lowest for x, y in zip(sets, splits, strict=True)]
     )
+    models = {"score": score, "cosine": cosine} | ({"teacher": teacher} if teacher else {})
     rows = []
     for number, pairs in enumerate(sets):
-        here = dev.sets == number
-        both = _both(dev, relevances, score, cosine, here)
-        rows.append({"name": pairs.name, "labels": [pairs.lowest, pairs.highest], **both})
-    everywhere = np.ones(len(dev), bool)
+        measured = _measured(dev, relevances, models, dev.sets == number)
+        rows.append({"name": pairs.name, "labels": [pairs.lowest, pairs.highest], **measured})
     return {
         "sets": rows,
-        "total": _both(dev, relevances, score, cosine, everywhere),
+        "total": _measured(dev, relevances, models, np.ones(len(dev), bool)),
         "gain": float(np.mean([_gain(row) for row in rows])),
     }
 
@@ -114,11 +135,10 @@ def wins(report: dict[str, Any]) -> bool:
     return bool(report["gain"] > 0)
 
 
-def _both(
+def _measured(
     dev: ScorerPairs,
     relevances: NDArray[np.float64],
-    score: Calibrated,
-    cosine: Calibrated,
+    models: Mapping[str, Judged],
     here: NDArray[np.bool_],
 ) -> dict[str, Any]:
     pairs, rel = dev.where(here), relevances[here]
@@ -126,8 +146,10 @@ def _both(
         "pairs": len(pairs),
         "queries": len(np.unique(pairs.queries)),
         "positives": int((pairs.labels > 0.5).sum()),
-        "score": _quality(pairs, rel, score.probabilities[here], score.threshold),
-        "cosine": _quality(pairs, rel, cosine.probabilities[here], cosine.threshold),
+        **{
+            name: _quality(pairs, rel, model.probabilities[here], model.threshold)
+            for name, model in models.items()
+        },
     }
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from towers.errors import InputError
 from towers.train.scorer import ResidualScorer
 
 Floats = NDArray[np.float32]
@@ -39,6 +40,9 @@ class ScorerRecipe:
         ranking: Weight of a loss on the order of titles of one query. 0: none; it cost AUC on pairs of questions.
         shrink: The trained MLP's logit is multiplied by it: what overfitted loses more than what did not.
         seed: Of the weights, the order of pairs and all noise.
+        teacher: Weight of a cross-encoder's score against the label, 0..1, where there is a teacher; 0.5 as in Hinton
+            et al.'s even mix, untested here. See `taught`.
+        teacher_pairs: New pairs that the teacher alone labels, per labelled pair; guess, untested.
     """
 
     width: int = 128
@@ -53,6 +57,16 @@ class ScorerRecipe:
     ranking: float = 0.0
     shrink: float = 0.35
     seed: int = 13
+    teacher: float = 0.5
+    teacher_pairs: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that is none."""
+        if not 0 <= self.teacher <= 1 or self.teacher_pairs < 0:
+            raise InputError(
+                f"scorer: found teacher = {self.teacher:g} and teacher_pairs = {self.teacher_pairs:g}, expected 0 to 1 "
+                "and 0 or more"
+            )
 
 
 @dataclass(frozen=True)
