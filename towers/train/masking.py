@@ -36,7 +36,7 @@ class MaskRecipe:
 
     Attributes:
         uniform: Weight of masks on single tokens.
-        whole: Weight of masks on whole words; dearer text to predict, since no piece gives the rest away.
+        whole: Weight of masks on whole words: harder to fill in, since no piece gives the rest away.
         rare: Weight of masks that prefer words which are rare in the user's texts: their jargon.
         entity: Weight of masks that prefer names and numbers.
         share: Share of the tokens that are masked; 0.15 is that of Devlin et al. 2019.

@@ -5,11 +5,12 @@
 Gururangan et al. 2020 ("Don't stop pretraining") call it task- and domain-adaptive pretraining. Masks are those of
 `masking`, dynamic as in RoBERTa (Liu et al. 2019, 4.1): a text that comes again has other masks.
 
-When not to use it: for a tower that is to be used as it is. A contrastively trained tower's vectors lose their geometry
-within a few hundred steps, since nothing in the loss keeps it. Fine-tune the result on pairs, or distil the old
-tower's vectors into it, and compare with the same without pretraining. It also takes much text: thousands of
-texts whose words the checkpoint knows badly; general English gains nothing. Cost: a step is about three times a step
-of encoding, plus the vocabulary's matrix for one token in seven.
+When not to use it: for a tower that is to be used as it is. Nothing in the loss keeps the geometry of its vectors: 240
+steps of 16 product titles cost all-MiniLM-L6-v2 0.4 points of Spearman on STS-B at a learning rate of 5e-5 and 1.5
+points at 2e-4, while held-out titles' loss had only begun to fall. Fine-tune the result on pairs, or distil the old
+tower's vectors into it, and compare with the same without pretraining. It takes thousands of texts whose words the
+checkpoint knows badly. Cost: a step is about three times the encoding of its texts, plus the vocabulary's matrix for
+one token in seven.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class PretrainRecipe:
     Attributes:
         steps: Optimiser steps. Gururangan et al. 2020 take 12,500 of 2,048 texts; on two cores be content with less.
         batch_size: Texts per step.
-        learning_rate: Peak for the body; 5e-5, half of Gururangan et al. 2020, for batches a sixtieth of theirs.
+        learning_rate: Peak for the body; 1e-4 is that of task-adaptive pretraining in Gururangan et al. 2020.
         warmup: Share of the steps in which a rate rises.
         seed: Of the texts' order, the masks and dropout.
         bf16: Multiply in bfloat16, weights stay float32.
@@ -76,7 +77,7 @@ class PretrainRecipe:
 
     steps: int = 1000
     batch_size: int = 32
-    learning_rate: float = 5e-5
+    learning_rate: float = 1e-4
     warmup: float = 0.1
     seed: int = 13
     bf16: bool = False
