@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from towers.errors import InputError
 from towers.train.precision import Precision as Precision  # found here, beside what takes it
+from towers.train.turned import store_transposed
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -87,7 +88,7 @@ def export_graph(module: nn.Module, *, output: str, max_tokens: int) -> onnx.Mod
             external_data=False,
             verbose=False,
         )
-        return without_metadata(onnx.load(str(path)))
+        return store_transposed(without_metadata(onnx.load(str(path))))
 
 
 def quantize(
