@@ -54,7 +54,9 @@ def make(out: Path) -> None:
             layers=model.layers,
             rows=rows,
         )
-    threshold = float(np.median(entropy(stage_probabilities(stages, rows)[0])))
+    unsure = np.sort(entropy(stage_probabilities(stages, rows)[0]))
+    gap = 1 + int(np.diff(unsure[1:-1]).argmax())  # the widest: no rounding moves a text to the other side
+    threshold = float(unsure[gap : gap + 2].mean())
     plan = ExitPlan("entropy", round(threshold, 3), (1, 2), temperatures)
     parts = without_head(read_parts(TINY))
     graphs = parts.graphs | {LAYOUT.stage(number): graph for number, graph in enumerate(stages)}

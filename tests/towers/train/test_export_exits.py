@@ -21,6 +21,7 @@ from towers.exits import ExitPlan
 from towers.labelled import Texts
 from towers.train.base import load_classifier
 from towers.train.bodies import layer_stack
+from towers.train.build import sentiment_settings
 from towers.train.cli import fit_sentiment_command
 from towers.train.exit_graphs import (
     StageGraph,
@@ -30,7 +31,7 @@ from towers.train.exit_graphs import (
     stage_probabilities,
 )
 from towers.train.exit_model import ExitClassifier
-from towers.train.exits import ExitResult, exit_logits
+from towers.train.exits import ExitRecipe, ExitResult, exit_logits
 from towers.train.export import Precision
 from towers.train.export_exits import with_exits, without_head
 from towers.train.sentiment import softmax, split_texts
@@ -209,3 +210,12 @@ def test_the_command_line_trains_exits(
     measured = bundle.manifest.metrics["sentiment"]
     assert measured["without_exits"]["rows"] == measured["exits"]["chosen"]["rows"]
     assert json.loads(told.splitlines()[-1])["metrics"]["exits"]["chosen"]["histogram"]
+
+
+def test_a_recipe_file_can_ask_for_exits() -> None:
+    """[sentiment.exits] is checked like any table; without it there are none."""
+    settings = sentiment_settings({"epochs": 1.0, "exits": {"rule": "patience", "every": 2}})
+    assert settings["exits"] == ExitRecipe(rule="patience", every=2)
+    assert sentiment_settings({})["exits"] is None
+    with pytest.raises(InputError, match=r"\[sentiment\.exits\]: unknown rules"):
+        sentiment_settings({"exits": {"rules": "margin"}})
