@@ -171,22 +171,22 @@ def _judged(classes: Rows, folds: int) -> tuple[Rows, Rows]:
 def _out_of_fold(
     features: Any, classes: Rows, folds: Sequence[tuple[Rows, Rows]], known: Rows
 ) -> NDArray[np.float64]:
-    """Return (n, known classes), nan outside the folds, of the penalty whose probabilities have the least log loss.
+    """Return (n, known classes), nan outside the folds, of the penalty that gave the first fold the least log loss.
 
     A penalty that is too strong gives probabilities so timid that no label looks wrong, one too weak doubts good rows.
     """
-    judged = np.concatenate([fold for _, fold in folds])
-    own = np.searchsorted(known, classes[judged])
-    best: NDArray[np.float64] | None = None
-    least = np.inf
-    for strength in _STRENGTHS:
-        found = np.full((len(classes), len(known)), np.nan)
-        for train, fold in folds:
-            found[fold] = _predicted(features, classes, train, fold, strength)
-        loss = float(-np.log(found[judged, own] + 1e-12).mean())
-        if best is None or loss < least:
-            best, least = found, loss
-    return np.asarray(best)
+    train, fold = folds[0]
+    own = np.searchsorted(known, classes[fold])
+
+    def loss(strength: float) -> float:
+        found = _predicted(features, classes, train, fold, strength)
+        return float(-np.log(found[np.arange(len(fold)), own] + 1e-12).mean())
+
+    best = min(_STRENGTHS, key=loss)
+    probabilities = np.full((len(classes), len(known)), np.nan)
+    for train, fold in folds:
+        probabilities[fold] = _predicted(features, classes, train, fold, best)
+    return probabilities
 
 
 def _predicted(features: Any, classes: Rows, train: Rows, fold: Rows, strength: float) -> NDArray[np.float64]:

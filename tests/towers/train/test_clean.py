@@ -106,6 +106,16 @@ def test_neighbouring_grades_are_no_contradiction() -> None:
     assert reasons(sifted) == {1: EXACT, 2: CONFLICT, 3: CONFLICT}
 
 
+def test_a_grade_in_the_middle_of_a_contradiction_goes_with_it() -> None:
+    """Nobody can say which of 1, 2 and 3 is right where 1 and 3 contradict each other; none names itself."""
+    sifted = sift([("q", "a")] * 3, [2, 1, 3], recipe=CleanRecipe(label_errors=False, gap=0.6))
+    assert [(e.row, e.reason, e.partner) for e in sifted.removed] == [
+        (0, CONFLICT, 1),
+        (1, CONFLICT, 2),
+        (2, CONFLICT, 1),
+    ]
+
+
 def test_a_pair_repeats_only_if_both_sides_do() -> None:
     """Another title for the same query is another pair."""
     rows = [
