@@ -41,6 +41,12 @@ COMMANDS = {
         "Train a classifier on a task of GLUE or your own examples.",
     ),
     "export": ("towers.train.export_cli:export_command", "Make a bundle from a checkpoint."),
+    "compare": (
+        "towers.train.compare.cli:compare_command",
+        "Measure all optimisations on your own data.",
+    ),
+    "recipe": ("towers.train.compare.cli:recipe_command", "Make a bundle by one recipe."),
+    "recipes": ("towers.train.compare.cli:recipes_command", "List the recipes, or tell all about one."),
     "build": ("towers.train.cli:build_command", "Make a whole bundle from a recipe."),
     "data": ("towers.train.data_cli:data_app", "Clean and augment training data, mine hard negatives."),
 }

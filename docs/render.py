@@ -1,4 +1,4 @@
-"""Writes the generated parts of README.md and ARCHITECTURE.md: the settings, the code map, the measured figures.
+"""Writes the generated parts of the documents: settings, code map, recipes, measured figures.
 
     python docs/render.py            # tests/test_docs.py checks that this changes nothing
 
@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 Row = tuple[str, str, str, str]
 OURS = "dualtower"
-PACKAGES = ("towers", "towers/train", "index", "service")
+PACKAGES = ("towers", "towers/train", "towers/train/compare", "index", "service")
 
 
 def settings() -> str:
@@ -41,6 +41,27 @@ def code_map() -> str:
         if path.name != "__init__.py" or text:
             lines.append(f"| `{path.relative_to(ROOT)}` | {text.splitlines()[0]} |")
     return "\n".join(lines)
+
+
+def recipes() -> str:
+    """Each recipe with its source, its cost and its limits, by technique."""
+    sys.path.insert(0, str(ROOT))
+    from towers.train.compare.results import TECHNIQUES
+    from towers.train.recipe import shipped_recipes
+
+    tasks: dict[str, list[str]] = {}
+    found = {recipe.name: recipe for recipe in shipped_recipes()}
+    for recipe in shipped_recipes():
+        tasks.setdefault(recipe.name, []).append(recipe.task)
+    lines = []
+    for number, technique in TECHNIQUES.items():
+        lines += ["", f"### {number}. {technique}" if number else "### What they are compared with", ""]
+        lines += ["| recipe | for | what | source | cost | not to use |", "|---|---|---|---|---|---|"]
+        for name, recipe in sorted(found.items()):
+            if recipe.technique == number:
+                texts = [x.replace("|", "\\|") for x in (recipe.title, recipe.source, recipe.cost, recipe.avoid)]
+                lines.append(f"| `{name}` | {', '.join(tasks[name])} | {' | '.join(texts)} |")
+    return "\n".join(lines[1:])
 
 
 def measured() -> str:
@@ -148,6 +169,7 @@ def result(name: str) -> dict[str, Any]:
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"settings": settings, "measured": measured},
     "ARCHITECTURE.md": {"code map": code_map},
+    "docs/recipes.md": {"recipes": recipes},
 }
 
 

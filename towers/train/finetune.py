@@ -41,6 +41,7 @@ class TowerRecipe:
         save_steps: Steps between two checkpoints, from which an interrupted run goes on.
         seed: Of the order of the pairs and of dropout.
         bf16: Multiply in bfloat16, weights stay float32: faster where the processor has AVX512-BF16 or AMX.
+        negatives: "mined": one that the labels name, else a close title that is safe to call one; "random": any title.
     """
 
     epochs: float = 1.0
@@ -52,10 +53,13 @@ class TowerRecipe:
     steps: int = 0
     accumulation: int = 1
     bf16: bool = False
+    negatives: str = "mined"
 
     def __post_init__(self) -> None:
-        """Refuse counts that are none."""
+        """Refuse counts that are none, and negatives of another kind."""
         check_counts(self)
+        if self.negatives not in ("mined", "random"):
+            raise InputError(f"found {self.negatives!r} negatives, expected mined or random")
 
 
 def check_counts(recipe: Any) -> None:
@@ -102,27 +106,32 @@ def finetune(
         load_weights(tower, finished)
         return tower
     torch.manual_seed(recipe.seed)
-    datasets, losses = _tasks(tower, sets, splits, seed=recipe.seed)
+    datasets, losses = _tasks(tower, sets, splits, recipe=recipe)
     settings: dict[str, Any] = {"recipe": recipe, "adversarial": adversarial}
     _train(tower, datasets, losses, checkpoints=work / _CHECKPOINTS, resume=resume, **settings)
     save_weights(tower, finished)
     return tower
 
 
-def triplets(pairs: PairSet, split: Split, *, encode: Encode, seed: int) -> dict[str, list[str]]:
-    """Return the training side's positive pairs with a hard negative each, as columns anchor, positive, negative.
+def triplets(
+    pairs: PairSet, split: Split, *, encode: Encode, seed: int, negatives: str = "mined"
+) -> dict[str, list[str]]:
+    """Return the training side's positive pairs with a negative each, as columns anchor, positive, negative.
 
     The negative is a title that the labels call no match of the query, else the mined one, else any title that is
-    not known to match.
+    not known to match; with "random" negatives always the last.
     """
     rows = np.flatnonzero(split.train)
     known = known_positives(
         [pairs.queries[i] for i in rows], [pairs.titles[i] for i in rows], pairs.positive[rows]
     )
-    labelled = _labelled_negatives(pairs, rows)
+    labelled: dict[str, str] = {}
+    mined: dict[str, str] = {}
     positives = rows[pairs.positive[rows]]
     titles = list({text_key(pairs.titles[i]): pairs.titles[i] for i in rows}.values())
-    mined = _mined(pairs, positives, titles, known, encode)
+    if negatives == "mined":
+        labelled = _labelled_negatives(pairs, rows)
+        mined = _mined(pairs, positives, titles, known, encode)
     rng = np.random.default_rng(seed)
     columns: dict[str, list[str]] = {"anchor": [], "positive": [], "negative": []}
     for i in positives:
@@ -169,7 +178,7 @@ def _any_title(titles: list[str], known: set[str], rng: np.random.Generator) -> 
 
 
 def _tasks(
-    tower: SentenceTransformer, sets: Sequence[PairSet], splits: Sequence[Split], *, seed: int
+    tower: SentenceTransformer, sets: Sequence[PairSet], splits: Sequence[Split], *, recipe: TowerRecipe
 ) -> tuple[dict[str, Dataset], dict[str, Any]]:
     from datasets import Dataset
     from sentence_transformers.sentence_transformer import losses
@@ -180,7 +189,7 @@ def _tasks(
     datasets: dict[str, Dataset] = {}
     chosen: dict[str, Any] = {}
     for number, (pairs, split) in enumerate(zip(sets, splits, strict=True)):
-        for task, columns in _columns(pairs, split, encode, seed):
+        for task, columns in _columns(pairs, split, encode, recipe):
             name = f"{number}-{task}"  # two sets may have one name
             datasets[name] = Dataset.from_dict(columns)
             make = losses.MultipleNegativesRankingLoss if task == "ranking" else losses.CoSENTLoss
@@ -188,9 +197,13 @@ def _tasks(
     return datasets, chosen
 
 
-def _columns(pairs: PairSet, split: Split, encode: Encode, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    if pairs.kind != "float" and (columns := triplets(pairs, split, encode=encode, seed=seed))["anchor"]:
-        yield "ranking", columns
+def _columns(
+    pairs: PairSet, split: Split, encode: Encode, recipe: TowerRecipe
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    if pairs.kind != "float":
+        columns = triplets(pairs, split, encode=encode, seed=recipe.seed, negatives=recipe.negatives)
+        if columns["anchor"]:
+            yield "ranking", columns
     if pairs.kind != "binary":
         rows = np.flatnonzero(split.train)
         yield (

@@ -90,11 +90,8 @@ def _traced(module: nn.Module, *, output: str, max_tokens: int) -> Template:
 
 def _structure(module: nn.Module) -> str:
     """What a traced graph depends on besides the weights: modules, shapes and the transformers' configurations."""
-    configs = [
-        json.dumps(one.config.to_dict(), sort_keys=True, default=str)
-        for one in module.modules()
-        if hasattr(getattr(one, "config", None), "to_dict")
-    ]
+    owned: list[Any] = [getattr(one, "config", None) for one in module.modules()]
+    configs = [json.dumps(x.to_dict(), sort_keys=True, default=str) for x in owned if hasattr(x, "to_dict")]
     shapes = {name: list(value.shape) for name, value in module.state_dict().items()}
     return f"{module!r}|{configs}|{shapes}"
 

@@ -1,0 +1,109 @@
+"""What all rows of one task and one seed have in common, and what a row leaves behind when it is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from towers.train.compare.results import write_whole
+from towers.train.recipe import Recipe
+from towers.train.sentiment import MAX_TOKENS
+
+BUNDLE = "bundle"
+_ROW = "row.json"
+# Fewer steps than this are no training at all: warmup and schedule need some.
+LEAST_STEPS = 8
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One task, one seed.
+
+    Attributes:
+        work: Folder of the whole comparison.
+        task: "match" or "sentiment".
+        seed: Of all that is random in training.
+        factor: Share of its recipe's steps that each training gets; the same for all rows, so that they stay fair.
+        recipes: Name -> recipe of this task.
+        base: Checkpoint, as in `base.resolve_checkpoint`.
+        base_licence: As stated; goes into the bundles.
+        bf16: Train in bfloat16.
+        max_tokens: Longest text in tokens, in training and in heads; the base may take fewer than the recipes.
+    """
+
+    work: Path
+    task: str
+    seed: int
+    factor: float
+    recipes: Mapping[str, Recipe]
+    base: str | None = None
+    base_licence: str = "not given"
+    bf16: bool = False
+    max_tokens: int = MAX_TOKENS
+
+    def folder(self, recipe: Recipe) -> Path:
+        """Return the folder of a recipe's row."""
+        return self.work / "rows" / self.task / recipe.name / f"seed-{self.seed}"
+
+    @property
+    def cache(self) -> Path:
+        """Folder for what teachers said, which all their students share."""
+        return self.work / "teachers"
+
+    def steps(self, stage: Any) -> int:
+        """Return how many steps a stage of a recipe gets."""
+        return max(LEAST_STEPS, round(float(stage.steps) * self.factor))
+
+    def scaled(self, stage: T) -> T:
+        """Return a training stage's settings with this comparison's steps, seed and precision."""
+        known = {entry.name for entry in fields(stage)}  # type: ignore[arg-type]
+        wanted = {
+            "steps": self.steps(stage),
+            "seed": self.seed,
+            "bf16": self.bf16,
+            "max_tokens": self.max_tokens,
+        }
+        return replace(stage, **{name: value for name, value in wanted.items() if name in known})  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A row that is made, before it is timed.
+
+    Attributes:
+        metric: Name of the quality that rows are compared by.
+        quality: Metric -> value, on the test part.
+        steps: Optimiser steps of this row alone, not of what it started from.
+        seconds: That they took.
+        bundle: Folder name beside row.json; None where there is none.
+        notes: What a reader must know.
+        curves: Further figures: "exits" (layers, counts), "masked_loss" (steps, loss), "cost".
+        failed: The reason, where there is no quality.
+    """
+
+    metric: str = ""
+    quality: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    seconds: float = 0.0
+    bundle: str | None = None
+    notes: list[str] = field(default_factory=list)
+    curves: dict[str, Any] = field(default_factory=dict)
+    failed: str | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write row.json, last of all that belongs to the row."""
+        write_whole(folder / _ROW, json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Made | None:
+        """Read it back; None if the row is not made yet, or failed: then it is tried again."""
+        path = folder / _ROW
+        if not path.is_file():
+            return None
+        made = cls(**json.loads(path.read_text(encoding="utf-8")))
+        return None if made.failed else made
