@@ -13,7 +13,7 @@ from towers.bundle import LAYOUT
 from towers.train.assemble import tower_parts
 from towers.train.bodies import body_of
 from towers.train.cut import cut
-from towers.train.export import Precision
+from towers.train.precision import Precision
 from towers.train.query_tower import with_query_tower
 from towers.train.write import read_parts, write_bundle
 
