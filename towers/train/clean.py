@@ -51,7 +51,7 @@ class CleanRecipe:
         label_errors: Look for likely label errors.
         ratio: A label is doubted if it is at most this share as likely as the likeliest; 1 removes all that cleanlab
             names. 0.25: with 5% of the labels flipped, cleaning changed the accuracy of five sets by -1.1 (long
-            Chinese reviews) to +1.9 points; at 1 by -1.6 to +2.8, and it removed two to five times as much
+            Chinese reviews) to +1.9 points; at 1 by -1.6 to +2.8, and it removed two to six times as much
             (docs/experiments.md).
         gap: Of ordered labels (grades, similarities) two contradict each other from this share of the range on; guess,
             untested. 1 and 0, or -1, 0 and 1, always do.
