@@ -191,38 +191,43 @@ def fit_scorer(
         splits: One for each.
         pairs: The sets as rows of one table of vectors.
         recipe: Settings.
-        teacher: A cross-encoder, whose say is mixed with the labels (`taught`) and which stands in the comparison.
+        teacher: A cross-encoder, which stands in the comparison. Its say is mixed with the labels (`taught`), and the
+            scorer that learned from it is kept where it is better on dev than the one that did not.
     """
-    mined = [
-        mined_pairs(
-            data,
-            split,
-            vectors,
-            most=recipe.hard_negatives,
-            share_of_positive=recipe.share_of_positive,
-            seed=recipe.seed,
-        )
-        for data, split, vectors in zip(sets, splits, pairs, strict=True)
-    ]
-    parts = [x.where(split.train) for x, split in zip(pairs, splits, strict=True)] + mined
+    mined = _mined(sets, splits, pairs, recipe)
+    dev = join_pairs([x.where(split.dev) for x, split in zip(pairs, splits, strict=True)])
+    cosine_alone = calibrate(ResidualScorer(dev.vectors.shape[1], hidden=0), dev)
+    judge = None if teacher is None else calibrate_scores(teacher(*dev_texts(sets, splits)), dev)
+
+    def tried(parts: Sequence[ScorerPairs]) -> tuple[Calibrated, dict[str, Any]]:
+        train = join_pairs(parts)
+        with _bar("Training the scorer", planned_epochs(recipe.scorer, len(train))) as step:
+            residual = calibrate(train_scorer(train, recipe.scorer, progress=step), dev)
+        return residual, compare(sets, splits, dev, score=residual, cosine=cosine_alone, teacher=judge)
+
+    labelled = [x.where(split.train) for x, split in zip(pairs, splits, strict=True)]
+    chosen, metrics = tried(labelled + mined)
     if teacher is not None:
         options: dict[str, Any] = {"teacher": teacher, "recipe": recipe.scorer, "seed": recipe.seed}
         parts = taught_pairs(sets, splits, pairs, mined, **options)
-    train = join_pairs(parts)
-    with _bar("Training the scorer", planned_epochs(recipe.scorer, len(train))) as step:
-        residual = train_scorer(train, recipe.scorer, progress=step)
-    dev = join_pairs([x.where(split.dev) for x, split in zip(pairs, splits, strict=True)])
-    with_residual = calibrate(residual, dev)
-    cosine_alone = calibrate(ResidualScorer(dev.vectors.shape[1], hidden=0), dev)
-    taught_by = None if teacher is None else calibrate_scores(teacher(*dev_texts(sets, splits)), dev)
-    metrics = compare(sets, splits, dev, score=with_residual, cosine=cosine_alone, teacher=taught_by)
-    metrics["training_pairs"] = int(sum(split.train.sum() for split in splits))
-    metrics["mined_pairs"] = sum(len(x) for x in mined)
-    if teacher is not None:
-        metrics["pairs_of_the_teacher"] = len(train) - metrics["training_pairs"] - metrics["mined_pairs"]
+        with_teacher, found = tried(parts)
+        teaching = {"pairs": sum(map(len, parts)), "gain": found["gain"], "gain_without": metrics["gain"]}
+        if found["gain"] > metrics["gain"]:
+            chosen, metrics = with_teacher, found
+        metrics["teaching"] = teaching
+    metrics["training_pairs"] = sum(map(len, labelled))
+    metrics["mined_pairs"] = sum(map(len, mined))
     if wins(metrics):
-        return with_residual, metrics | {"scorer": "residual"}, "residual"
+        return chosen, metrics | {"scorer": "residual"}, "residual"
     return cosine_alone, metrics | {"scorer": "cosine"}, "cosine"
+
+
+def _mined(
+    sets: Sequence[PairSet], splits: Sequence[Split], pairs: Sequence[ScorerPairs], recipe: FitRecipe
+) -> list[ScorerPairs]:
+    limits = {"most": recipe.hard_negatives, "share_of_positive": recipe.share_of_positive}
+    options: dict[str, Any] = {**limits, "seed": recipe.seed}
+    return [mined_pairs(*one, **options) for one in zip(sets, splits, pairs, strict=True)]
 
 
 def encode_sets(towers: Towers, sets: Sequence[PairSet]) -> list[ScorerPairs]:

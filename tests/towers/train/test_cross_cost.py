@@ -11,8 +11,9 @@ import torch
 
 from tests.golden.make_tiny import save_checkpoint
 from towers import InputError, open_bundle
-from towers.train.cross_cost import CrossGraphRunner, cost_per_thousand
+from towers.train.cross_cost import cost_per_thousand
 from towers.train.cross_encoder import cross_scores, load_cross
+from towers.train.cross_graph import CrossGraphRunner
 from towers.train.export import Precision
 
 QUERIES = ["red shoes", "warm milk", "手机", ""]

@@ -108,10 +108,13 @@ def test_the_teacher_stands_in_the_report(
     _, metrics, _ = fit_scorer(sets, splits, pairs, recipe, teacher=overlap)
     assert metrics["sets"][0]["teacher"]["auc"] == pytest.approx(1.0)
     assert set(metrics["sets"][0]["teacher"]) == set(metrics["sets"][0]["score"])
-    assert metrics["pairs_of_the_teacher"] > 50
+    assert metrics["teaching"]["pairs"] > 150
+    kept = max(metrics["teaching"]["gain"], metrics["teaching"]["gain_without"])
+    assert metrics["gain"] == kept
     _, plain, _ = fit_scorer(sets, splits, pairs, recipe)
     assert "teacher" not in plain["total"]
-    assert "pairs_of_the_teacher" not in plain
+    assert plain["gain"] == metrics["teaching"]["gain_without"]
+    assert "teaching" not in plain
 
 
 def test_fit_trains_a_teacher_first(
