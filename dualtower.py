@@ -40,6 +40,10 @@ COMMANDS = {
         "towers.train.tune_cli:tune_command",
         "Train a classifier on a task of GLUE or your own examples.",
     ),
+    "distil": (
+        "towers.train.distil_cli:distil_command",
+        "Make a smaller tower that gives a checkpoint's vectors.",
+    ),
     "export": ("towers.train.export_cli:export_command", "Make a bundle from a checkpoint."),
     "compare": (
         "towers.train.compare.cli:compare_command",
