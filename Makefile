@@ -7,7 +7,7 @@ DEV := .venv
 
 PINS := pyproject.toml constraints.txt
 SOURCES := README.md LICENSE dualtower.py $(shell find towers index service -type f -not -name '*.pyc')
-BENCHMARKS := titles query scoring serving index_build quality sentiment
+BENCHMARKS := titles query scoring serving index_build quality sentiment cut_distil early_exit
 # In a recipe: the pins that are newer than the environment. All of them where there is none; none when only sources are.
 NEW_PINS = $(filter $(PINS),$?)
 PIP_INSTALL := bin/pip install -qq --disable-pip-version-check -c constraints.txt
@@ -41,7 +41,7 @@ bundle: $(DEV)/.base  ## Build the default bundle again from the training data i
 walk: $(DEV)/.base  ## Walk the whole flow, from pairs to answers; a minute or two.
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" examples/walk.sh
 
-benchmarks: $(DEV)/.base redis  ## Run all benchmarks on the data in DATA=dir and renew their tables; half an hour.
+benchmarks: $(DEV)/.base redis  ## Run all benchmarks on the data in DATA=dir and renew their tables; hours, most of it training.
 	@[ -n "$(DATA)" ] || { echo "Say where the data sets are: make benchmarks DATA=dir"; exit 2; }
 	@set -e; export DUALTOWER_DATA="$(DATA)"; for name in $(BENCHMARKS); do \
 		echo "== $$name"; $(DEV)/bin/python -m benchmarks.$$name; done

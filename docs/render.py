@@ -18,6 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 Row = tuple[str, str, str, str]
 OURS = "dualtower"
+ORIGINAL = "sentence-transformers fp32"
 PACKAGES = ("towers", "towers/train", "towers/train/compare", "index", "service")
 
 
@@ -59,7 +60,9 @@ def recipes() -> str:
         lines += ["| recipe | for | what | source | cost | not to use |", "|---|---|---|---|---|---|"]
         for name, recipe in sorted(found.items()):
             if recipe.technique == number:
-                texts = [x.replace("|", "\\|") for x in (recipe.title, recipe.source, recipe.cost, recipe.avoid)]
+                texts = [
+                    x.replace("|", "\\|") for x in (recipe.title, recipe.source, recipe.cost, recipe.avoid)
+                ]
                 lines.append(f"| `{name}` | {', '.join(tasks[name])} | {' | '.join(texts)} |")
     return "\n".join(lines[1:])
 
@@ -159,6 +162,34 @@ def feelings() -> list[Row]:
     return rows
 
 
+def techniques() -> str:
+    """What cutting, distilling and leaving early keep and save, from the committed results."""
+    cut = result("cut_distil")["measured"]
+    theirs = cut["quality"][ORIGINAL]
+    lines = [
+        "| towers | STS-B dev, Spearman | CrowdFlower, nDCG@10 | titles/s | one query |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, found in cut["quality"].items():
+        kept = [f"{value:.4f} ({100 * value / theirs[metric]:.1f} %)" for metric, value in found.items()]
+        speed = cut["speed"].get(name)
+        times = [f"{speed['titles']:.1f} ×", f"{speed['query']:.1f} ×"] if speed else ["", ""]
+        lines.append(f"| {' | '.join([name, *kept, *times])} |")
+    lines += [
+        "",
+        "| sentiment head, calls of 32 texts | texts | accuracy lost | times as fast | mean layers |",
+    ]
+    lines.append("|---|---|---:|---:|---:|")
+    for test, rows in result("early_exit")["measured"].items():
+        for name, found in rows.items():
+            if name == "full" or "lost" not in found:
+                continue
+            layers = f"{found['mean_layers']:.2f}" if "mean_layers" in found else ""
+            faster = f"{found['times as fast as full']:.2f} ×"
+            lines.append(f"| {name} | {test} | {100 * found['lost']:+.2f} points | {faster} | {layers} |")
+    return "\n".join(lines)
+
+
 def result(name: str) -> dict[str, Any]:
     """A benchmark's committed result."""
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
@@ -167,7 +198,7 @@ def result(name: str) -> dict[str, Any]:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"settings": settings, "measured": measured},
+    "README.md": {"settings": settings, "measured": measured, "techniques": techniques},
     "ARCHITECTURE.md": {"code map": code_map},
     "docs/recipes.md": {"recipes": recipes},
 }

@@ -21,7 +21,9 @@ def test_generated_parts_are_up_to_date(name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == rendered(name)
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/experiments.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/experiments.md", "docs/recipes.md"]
+)
 def test_links_lead_somewhere(name: str) -> None:
     """Every relative link of a document is a file or folder of the project."""
     text = (ROOT / name).read_text(encoding="utf-8")
@@ -31,8 +33,8 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def commands_of_readme() -> list[list[str]]:
-    """Every dualtower command of the README, as words."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """Every dualtower command of the README and of the recipes, as words."""
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/recipes.md"))
     lines = re.findall(r"^    dualtower (.*?)(?:  +#.*)?$", text, flags=re.MULTILINE)
     return [line.split() for line in lines]
 
@@ -45,7 +47,7 @@ def test_commands_of_the_readme_exist() -> None:
     for words in shown:
         name = words[0]
         assert name in COMMANDS, name
-        key = " ".join(words[:2]) if name == "evaluate" else name
+        key = " ".join(words[:2]) if name in ("evaluate", "data") else name
         if key not in helps:
             run = [sys.executable, "-m", "dualtower", *key.split(), "--help"]
             environment = {"COLUMNS": "200", "PATH": "/usr/bin:/bin"}

@@ -25,6 +25,7 @@ from towers.train.base import resolve_checkpoint
 from towers.train.cross_cost import cost_per_thousand as cost_per_thousand  # found here, beside what it times
 from towers.train.data import PairSet, Split
 from towers.train.export import _quiet as quiet
+from towers.train.weights import after_training
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -213,7 +214,8 @@ def _train(
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=data, loss=loss)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None  # type: ignore[no-untyped-call]
     trainer.train(resume_from_checkpoint=cast("str | None", last))
-    model.to("cpu").eval()
+    after_training(model)
+    model.eval()
 
 
 def _save(model: CrossEncoder, finished: Path, recipe: CrossRecipe) -> None:

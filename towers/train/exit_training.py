@@ -17,6 +17,7 @@ from towers.train.batches import grouped_by_length
 from towers.train.exit_model import ExitClassifier, ExitOutput
 from towers.train.sentiment import freeze_lowest
 from towers.train.sentiment_training import _class_weights, _newest_checkpoint
+from towers.train.weights import after_training
 
 if TYPE_CHECKING:
     from towers.train.exits import ExitRecipe
@@ -60,7 +61,7 @@ def train_exits(
         optimizers=_optimizers(model, recipe),
     )
     trainer.train(resume_from_checkpoint=_newest_checkpoint(checkpoints) if resume else None)
-    model.to("cpu")
+    after_training(model)
     for parameter in free:
         parameter.requires_grad_(True)
 
@@ -136,9 +137,12 @@ def exit_loss(
         recipe: Weights, share of distillation, temperature.
     """
     weights = torch.tensor(layers if recipe.weights == "depth" else [1] * len(layers), dtype=torch.float32)
-    soft = torch.softmax(outputs.exits[-1].detach() / recipe.temperature, dim=-1)
+    exits = (
+        outputs.exits.float()
+    )  # a loss of bfloat16 logits would lose its last digits, and torch refuses to mix
+    soft = torch.softmax(exits[-1].detach() / recipe.temperature, dim=-1)
     losses = []
-    for number, logits in enumerate(outputs.exits):
+    for number, logits in enumerate(exits):
         by_labels = nn.functional.cross_entropy(logits, labels, weight=class_weights)
         if number == len(layers) - 1:
             losses.append(by_labels)

@@ -15,7 +15,7 @@ from towers.errors import InputError
 from towers.train.adversarial import AdversarialRecipe, adversarial_trainer
 from towers.train.data import PairSet, Split, text_key
 from towers.train.mine import hard_negatives, known_positives
-from towers.train.weights import keeping_weights, load_weights, save_weights
+from towers.train.weights import after_training, keeping_weights, load_weights, save_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -234,7 +234,7 @@ def _train(
     )
     last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None  # type: ignore[no-untyped-call]
     trainer.train(resume_from_checkpoint=last)
-    tower.to("cpu")
+    after_training(tower)
 
 
 def _arguments(recipe: TowerRecipe, checkpoints: Path) -> Any:

@@ -67,7 +67,7 @@ class Precision:
     @property
     def is_open(self) -> bool:
         """Whether the layers to keep in float32 have yet to be chosen."""
-        return bool(self.spare or self.most_lost)
+        return self.matmul != "float32" and bool(self.spare or self.most_lost)
 
     @property
     def is_static(self) -> bool:

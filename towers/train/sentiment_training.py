@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from towers.sentiment import LABELS
 from towers.train.adversarial import AdversarialRecipe, adversarial_trainer
-from towers.train.weights import keeping_weights
+from towers.train.weights import after_training, keeping_weights
 
 if TYPE_CHECKING:
     from towers.labelled import Texts
@@ -54,7 +54,7 @@ def run_trainer(
         compute_loss_func=_weighed_loss(weights),
     )
     trainer.train(resume_from_checkpoint=_newest_checkpoint(work) if resume else None)
-    model.to("cpu")
+    after_training(model)
 
 
 def _arguments(recipe: SentimentRecipe, work: Path) -> Any:

@@ -23,6 +23,7 @@ from towers.train.sentiment import fit_temperature
 from towers.train.task_metrics import task_report
 from towers.train.tune_search import best_model, search
 from towers.train.tune_training import Setting, TuneRecipe, evaluating, make_trainer, predict
+from towers.train.weights import after_training
 
 _TRAINING = "training"  # folder, in the working folder, of the checkpoints
 
@@ -105,7 +106,8 @@ def _train(setting: Setting, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
         trainer.add_callback(evaluating(setting.recipe.evaluations)())
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
     trainer.train(resume_from_checkpoint=last)
-    return trainer.model.cpu(), trainer.processing_class
+    after_training(trainer.model)
+    return trainer.model, trainer.processing_class
 
 
 def _temperature(data: TaskData, logits: NDArray[np.float32]) -> float:

@@ -45,6 +45,12 @@ def fit(
     return fit_exits(model, tokenizer, *sides, recipe=recipe, work=work, **given)
 
 
+def test_exits_train_in_bfloat16(checkpoint: Path, sides: tuple[Texts, Texts], tmp_path: Path) -> None:
+    """Multiplying in bfloat16 changes the speed: the losses are float32 as without, and the weights stay so."""
+    result = fit(checkpoint, sides, tmp_path, replace(RECIPE, steps=4, bf16=True))
+    assert {weight.dtype for weight in result.model.parameters()} == {torch.float32}
+
+
 def test_every_exit_learns(checkpoint: Path, sides: tuple[Texts, Texts], tmp_path: Path) -> None:
     """All exits learn what is plain; the chosen plan is shallower and loses no more than it may, on dev."""
     result = fit(checkpoint, sides, tmp_path, replace(RECIPE, steps=250))

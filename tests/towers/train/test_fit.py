@@ -238,3 +238,14 @@ def test_frozen_towers_stay_as_they_are(checkpoint: Path, tmp_path: Path) -> Non
     assert sum(asked) == 200
     torch.testing.assert_close(weights(result.tower), weights(load_tower(checkpoint)))
     assert result.recipe["freeze_towers"]
+
+
+def test_bfloat16_is_for_training_alone(checkpoint: Path, tmp_path: Path) -> None:
+    """After a training in bfloat16 the tower computes in float32 again, as one with its weights does."""
+    sets = [word_pairs(80)]
+    splits = split_pairs(sets, dev_share=0.2, seed=1)
+    recipe = TowerRecipe(batch_size=8, steps=3, bf16=True)
+    trained = finetune(load_tower(checkpoint), sets, splits, recipe=recipe, work=tmp_path)
+    again = finetune(load_tower(checkpoint), sets, splits, recipe=recipe, work=tmp_path, resume=True)
+    vectors = [tower.encode(["red shoes", "blue"], convert_to_tensor=True) for tower in (trained, again)]
+    torch.testing.assert_close(*vectors, rtol=0, atol=0)

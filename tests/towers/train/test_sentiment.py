@@ -19,6 +19,7 @@ from towers.train.bodies import layer_stack
 from towers.train.finetune import TowerRecipe
 from towers.train.sentiment import (
     SentimentRecipe,
+    classify,
     fit_sentiment,
     fit_temperature,
     freeze_lowest,
@@ -199,3 +200,12 @@ def test_one_class_is_not_enough(checkpoint: Path, tmp_path: Path) -> None:
     data = Texts(["good", "great", "love it"] * 20, np.ones(60, np.int64))
     with pytest.raises(InputError, match=r"with labels \[1\] to train on"):
         fit_sentiment(data, checkpoint=checkpoint, work=tmp_path)
+
+
+def test_bfloat16_is_for_training_alone(checkpoint: Path, tmp_path: Path) -> None:
+    """After a training in bfloat16 the classifier computes in float32 again, as one that was loaded does."""
+    recipe = SentimentRecipe(steps=3, batch_size=8, max_tokens=32, bf16=True, dev_share=0.2)
+    result = fit_sentiment(texts(60), checkpoint=checkpoint, recipe=recipe, work=tmp_path)
+    fresh, tokenizer = load_classifier(tmp_path / "head", num_labels=3)
+    said = [classify(model, tokenizer, texts(20).texts, max_tokens=32) for model in (result.model, fresh)]
+    np.testing.assert_array_equal(*said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -124,10 +125,12 @@ def recipe_command(
     """Make a bundle by one recipe, and measure it on held-out data. Running it again goes on."""
     check_target(out, replace=replace)
     options = _options(files, budget="24h", recipes=name, unlabelled=unlabelled or [], base=base, bf16=bf16)
-    if len(options.recipes) != 1:
-        found = ", ".join(f"{one.task}:{one.name}" for one in options.recipes) or "none for this data"
+    wanted = [recipe for recipe in options.recipes if recipe.task in options.data]
+    if len(wanted) != 1:
+        found = ", ".join(f"{one.task}:{one.name}" for one in wanted) or "none for this data"
         raise InputError(f"found the recipes {found}, expected one; say match:{name} or sentiment:{name}")
     folder = work or out.with_name(f".{out.name}.work")
+    options = dataclasses.replace(options, recipes=wanted)
     made, bundle = make_alone(options, seed=seed, factor=steps, work=folder, out=out, replace=replace)
     print(
         json.dumps(
@@ -172,6 +175,16 @@ def seconds_of(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def _quiet_libraries() -> None:
+    """Dozens of trainings would print a bar and a table each; what failed is told by the rows."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
 def _options(
     files: Sequence[Path],
     *,
@@ -181,6 +194,7 @@ def _options(
     base: str | None,
     bf16: bool | None,
 ) -> Options:
+    _quiet_libraries()
     budget_s = seconds_of(budget)
     wanted = find_recipes([name.strip() for name in recipes.split(",") if name.strip()])
     extra = tuple(read_short_texts(unlabelled)) if unlabelled else ()
