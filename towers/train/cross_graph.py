@@ -1,7 +1,7 @@
 """A cross-encoder in onnxruntime: its graph, and scores from it on all cores.
 
-In int8 it scores ten times as many pairs a second as torch (187 against 19 of QQP's on one busy core), and its scores
-correlate with torch's at 0.998: good enough to teach with.
+In int8 it takes a quarter of torch's time (5.6 against 22.4 s for 1,000 pairs of QQP, in turns on one busy core), and
+its scores correlate with torch's at 0.998: good enough to teach with.
 """
 
 from __future__ import annotations
