@@ -164,6 +164,14 @@ def feelings() -> list[Row]:
 
 def techniques() -> str:
     """What cutting, distilling and leaving early keep and save, from the committed results."""
+    found = {name: ROOT / "benchmarks" / "results" / f"{name}.json" for name in ("cut_distil", "early_exit")}
+    makers = {"cut_distil": cut_towers, "early_exit": exits}
+    parts = [makers[name]() for name, path in found.items() if path.is_file()]
+    return "\n\n".join(parts) or "Not measured yet: `make benchmarks` does it."
+
+
+def cut_towers() -> str:
+    """Students beside the uncut towers."""
     cut = result("cut_distil")["measured"]
     theirs = cut["quality"][ORIGINAL]
     lines = [
@@ -175,10 +183,12 @@ def techniques() -> str:
         speed = cut["speed"].get(name)
         times = [f"{speed['titles']:.1f} ×", f"{speed['query']:.1f} ×"] if speed else ["", ""]
         lines.append(f"| {' | '.join([name, *kept, *times])} |")
-    lines += [
-        "",
-        "| sentiment head, calls of 32 texts | texts | accuracy lost | times as fast | mean layers |",
-    ]
+    return "\n".join(lines)
+
+
+def exits() -> str:
+    """Sentiment heads whose texts may leave early, beside others."""
+    lines = ["| sentiment head, calls of 32 texts | texts | accuracy lost | times as fast | mean layers |"]
     lines.append("|---|---|---:|---:|---:|")
     for test, rows in result("early_exit")["measured"].items():
         for name, found in rows.items():

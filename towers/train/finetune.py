@@ -86,6 +86,7 @@ def finetune(
     work: Path,
     resume: bool = False,
     adversarial: AdversarialRecipe | None = None,
+    encode: Encode | None = None,
 ) -> SentenceTransformer:
     """Train a tower on the training side of all sets.
 
@@ -100,13 +101,14 @@ def finetune(
         work: Folder for checkpoints and, at last, the finished tower's weights.
         resume: Take the finished weights from `work`, or go on from its newest checkpoint, if there is one.
         adversarial: Perturb the texts' embeddings; None does not.
+        encode: Texts -> vectors (n, dim) of length 1 that negatives are mined with; None for the tower's own.
     """
     finished = work / _FINISHED
     if resume and finished.is_file():
         load_weights(tower, finished)
         return tower
     torch.manual_seed(recipe.seed)
-    datasets, losses = _tasks(tower, sets, splits, recipe=recipe)
+    datasets, losses = _tasks(tower, sets, splits, recipe=recipe, encode=encode or _own_vectors(tower))
     settings: dict[str, Any] = {"recipe": recipe, "adversarial": adversarial}
     _train(tower, datasets, losses, checkpoints=work / _CHECKPOINTS, resume=resume, **settings)
     save_weights(tower, finished)
@@ -177,14 +179,23 @@ def _any_title(titles: list[str], known: set[str], rng: np.random.Generator) -> 
     return None
 
 
+def _own_vectors(tower: SentenceTransformer) -> Encode:
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        return cast(NDArray[np.float32], tower.encode(list(texts), show_progress_bar=len(texts) > 5000))
+
+    return encode
+
+
 def _tasks(
-    tower: SentenceTransformer, sets: Sequence[PairSet], splits: Sequence[Split], *, recipe: TowerRecipe
+    tower: SentenceTransformer,
+    sets: Sequence[PairSet],
+    splits: Sequence[Split],
+    *,
+    recipe: TowerRecipe,
+    encode: Encode,
 ) -> tuple[dict[str, Dataset], dict[str, Any]]:
     from datasets import Dataset
     from sentence_transformers.sentence_transformer import losses
-
-    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
-        return cast(NDArray[np.float32], tower.encode(list(texts), show_progress_bar=len(texts) > 5000))
 
     datasets: dict[str, Dataset] = {}
     chosen: dict[str, Any] = {}

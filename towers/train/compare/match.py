@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -27,7 +28,7 @@ from towers.train.compare.setting import BUNDLE, Made, Setting
 from towers.train.cross_encoder import cost_per_thousand, cross_scores, fit_cross
 from towers.train.data import PairSet, Split
 from towers.train.distil import distil_tower
-from towers.train.finetune import finetune
+from towers.train.finetune import Encode, finetune
 from towers.train.fit import FitRecipe, FitResult, TorchTowers, encode_sets, fit_scorer
 from towers.train.pretrain import pretrain
 from towers.train.recipe import Recipe
@@ -116,7 +117,7 @@ class MatchRows:
             if "cut" in stages and stages["cut"].where == "query":
                 settings = replace(
                     settings, against="teacher"
-                )  # the titles it will be compared with are the teacher's
+                )  # what it will be compared with: the teacher's titles
             distil_tower(
                 tower,
                 teacher,
@@ -136,6 +137,7 @@ class MatchRows:
                 splits,
                 recipe=settings,
                 adversarial=stages.get("adversarial"),
+                encode=self._vectors,
                 work=work / "tune",
                 resume=True,
             )
@@ -160,9 +162,8 @@ class MatchRows:
         stages = recipe.stages
         sets, splits = self._data.sets, self._data.splits
         if "clean" in stages:
-            towers = TorchTowers(load_tower(self._setting.base))
             splits = [
-                clean_split(pairs, split, recipe=stages["clean"], encode=towers.encode_titles).kept
+                clean_split(pairs, split, recipe=stages["clean"], encode=self._vectors).kept
                 for pairs, split in zip(sets, splits, strict=True)
             ]
         if "augment" in stages:
@@ -175,6 +176,24 @@ class MatchRows:
             ]
             sets, splits = [pairs for pairs, _ in grown], [split for _, split in grown]
         return sets, splits
+
+    @cached_property
+    def _vectors(self) -> Encode:
+        """Texts -> vectors of the uncut towers, to clean and mine with; each text is encoded once for all rows."""
+        towers: Any = self._uncut() or TorchTowers(load_tower(self._setting.base))
+        known: dict[str, NDArray[np.float32]] = {}
+
+        def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+            new = [text for text in dict.fromkeys(texts) if text not in known]
+            known.update(zip(new, towers.encode_titles(new) if new else (), strict=True))
+            return np.array([known[text] for text in texts], np.float32)
+
+        return encode
+
+    def _uncut(self) -> Bundle | None:
+        """The bundle of the row "full"; None where a recipe is run alone."""
+        folder = self._setting.folder(self._setting.recipes["full"]) / BUNDLE
+        return open_bundle(folder) if folder.is_dir() else None
 
     def _teacher(self, recipe: Recipe) -> Score | None:
         """What the recipe's cross-encoder says of queries and titles; None where it has none."""
@@ -295,9 +314,11 @@ class MatchRows:
 
     def _cost(self, cross: CrossEncoder) -> dict[str, float]:
         """Seconds for 1,000 titles: this cross-encoder, and the towers of the row "full" with vectors cached or not."""
-        folder = self._setting.folder(self._setting.recipes["full"]) / BUNDLE
+        uncut = self._uncut()
+        if uncut is None:
+            return {}
         pairs = self._data.test[0]
-        return cost_per_thousand(open_bundle(folder), cross, pairs.queries[0], pairs.titles[:_COST_TITLES])
+        return cost_per_thousand(uncut, cross, pairs.queries[0], pairs.titles[:_COST_TITLES])
 
 
 def calibrated_cosine(
