@@ -144,9 +144,8 @@ def main() -> None:
         seed=options.seed,
         bf16=options.bf16,
     )
-    report = Report(
-        "cut_distil", __doc__, options, bundle, texts=len(texts), steps=recipe.steps, seed=recipe.seed
-    )
+    shown = {name: getattr(recipe, name) for name in ("steps", "batch_size", "learning_rate", "seed", "bf16")}
+    report = Report("cut_distil", __doc__, options, bundle, texts=len(texts), **shown)
     bundles = make_bundles(options, bundle, texts, recipe)
     original = Original(bundle)
     measured = {
