@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from towers.train.base import resolve_checkpoint
 from towers.train.cross_cost import cost_per_thousand as cost_per_thousand  # found here, beside what it times
 from towers.train.data import PairSet, Split
 from towers.train.export import _quiet as quiet
-from towers.train.weights import after_training
+from towers.train.trainer import after_training, common_arguments, newest_checkpoint
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -191,30 +191,20 @@ def _train(
     from datasets import Dataset
     from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
-    from transformers.trainer_utils import get_last_checkpoint
 
     arguments = CrossEncoderTrainingArguments(
-        output_dir=str(checkpoints),
+        **common_arguments(recipe, checkpoints),
         num_train_epochs=recipe.epochs,
-        max_steps=recipe.steps or -1,
         per_device_train_batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
         warmup_steps=recipe.warmup,  # below 1 it is a ratio
         weight_decay=0.01,  # as in Devlin et al. 2019, A.2
-        seed=recipe.seed,
         data_seed=recipe.seed,
-        save_steps=recipe.save_steps,
-        save_total_limit=2,
-        logging_steps=100,
-        bf16=recipe.bf16,
-        report_to="none",
-        dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
     )
     data, loss = Dataset.from_dict(columns), BinaryCrossEntropyLoss(model)
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=data, loss=loss)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None  # type: ignore[no-untyped-call]
-    trainer.train(resume_from_checkpoint=cast("str | None", last))
+    last = newest_checkpoint(checkpoints)
+    trainer.train(resume_from_checkpoint=last)
     after_training(model)
     model.eval()
 

@@ -28,6 +28,7 @@ from towers.train.bodies import body_of, is_tower, layer_stack, width_of
 from towers.train.distil_losses import Distillation
 from towers.train.fit import prepare_work
 from towers.train.teacher import Halves, ask, matched_layers, model_key, token_ids
+from towers.train.trainer import common_arguments, newest_checkpoint
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -357,29 +358,19 @@ def _word_embeddings(student: nn.Module) -> nn.Module:
 def _run_trainer(
     module: Distillation, batches: _Batches, *, recipe: DistilRecipe, checkpoints: Path
 ) -> list[dict[str, float]]:
-    """Train, and return the mean loss of every 50 steps."""
+    """Train, and return the mean loss of every 100 steps."""
     from transformers import Trainer, TrainingArguments
-    from transformers.trainer_utils import get_last_checkpoint
 
     arguments = TrainingArguments(
-        output_dir=str(checkpoints),
-        max_steps=recipe.steps,
+        **common_arguments(recipe, checkpoints),
         per_device_train_batch_size=1,  # an item is a whole batch, planned before
         train_sampling_strategy="sequential",
         learning_rate=recipe.learning_rate,
         warmup_steps=recipe.warmup,  # below 1 it is a ratio
-        seed=recipe.seed,
-        bf16=recipe.bf16,
-        save_steps=recipe.save_steps,
-        save_total_limit=2,
-        logging_steps=50,
-        report_to="none",
         remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
     )
     trainer = Trainer(model=module, args=arguments, train_dataset=batches, data_collator=_only_item)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None  # type: ignore[no-untyped-call]
+    last = newest_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=last)
     return [{"step": x["step"], "loss": x["loss"]} for x in trainer.state.log_history if "loss" in x]
 

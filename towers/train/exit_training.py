@@ -16,8 +16,8 @@ from towers.tokens import Ids, pad
 from towers.train.batches import grouped_by_length
 from towers.train.exit_model import ExitClassifier, ExitOutput
 from towers.train.sentiment import freeze_lowest
-from towers.train.sentiment_training import _class_weights, _newest_checkpoint
-from towers.train.weights import after_training
+from towers.train.sentiment_training import class_weights_of
+from towers.train.trainer import after_training, common_arguments, newest_checkpoint
 
 if TYPE_CHECKING:
     from towers.train.exits import ExitRecipe
@@ -46,7 +46,7 @@ def train_exits(
 
     free = [parameter for parameter in model.parameters() if parameter.requires_grad]
     freeze_lowest(model, recipe.freeze_layers)
-    weights = _class_weights(train.labels)
+    weights = class_weights_of(train.labels)
 
     def loss(outputs: ExitOutput, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
         of_class = weights.to(labels.device)
@@ -60,7 +60,7 @@ def train_exits(
         compute_loss_func=loss,
         optimizers=_optimizers(model, recipe),
     )
-    trainer.train(resume_from_checkpoint=_newest_checkpoint(checkpoints) if resume else None)
+    trainer.train(resume_from_checkpoint=newest_checkpoint(checkpoints) if resume else None)
     after_training(model)
     for parameter in free:
         parameter.requires_grad_(True)
@@ -94,20 +94,11 @@ def _arguments(recipe: ExitRecipe, checkpoints: Path) -> Any:
     from transformers import TrainingArguments
 
     return TrainingArguments(
-        output_dir=str(checkpoints),
-        max_steps=recipe.steps,
+        **common_arguments(recipe, checkpoints),
         label_names=["labels"],  # not found by itself: the model takes no labels
         per_device_train_batch_size=1,  # an item is a whole batch, planned before
         train_sampling_strategy="sequential",
-        seed=recipe.seed,
-        save_steps=recipe.save_steps,
-        save_total_limit=2,
-        logging_steps=100,
-        bf16=recipe.bf16,
-        report_to="none",
         remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
     )
 
 

@@ -15,7 +15,8 @@ from towers.errors import InputError
 from towers.train.adversarial import AdversarialRecipe, adversarial_trainer
 from towers.train.data import PairSet, Split, text_key
 from towers.train.mine import hard_negatives, known_positives
-from towers.train.weights import after_training, keeping_weights, load_weights, save_weights
+from towers.train.trainer import after_training, common_arguments, keeping_weights, newest_checkpoint
+from towers.train.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -238,12 +239,11 @@ def _train(
     resume: bool,
 ) -> None:
     from sentence_transformers import SentenceTransformerTrainer
-    from transformers.trainer_utils import get_last_checkpoint
 
     trainer = adversarial_trainer(keeping_weights(SentenceTransformerTrainer), adversarial)(
         model=tower, args=_arguments(recipe, checkpoints), train_dataset=datasets, loss=losses
     )
-    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None  # type: ignore[no-untyped-call]
+    last = newest_checkpoint(checkpoints) if resume else None
     trainer.train(resume_from_checkpoint=last)
     after_training(tower)
 
@@ -253,21 +253,12 @@ def _arguments(recipe: TowerRecipe, checkpoints: Path) -> Any:
     from sentence_transformers.base.sampler import BatchSamplers
 
     return SentenceTransformerTrainingArguments(
-        output_dir=str(checkpoints),
+        **common_arguments(recipe, checkpoints),
         num_train_epochs=recipe.epochs,
-        max_steps=recipe.steps or -1,
         per_device_train_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.accumulation,
         learning_rate=recipe.learning_rate,
         warmup_steps=recipe.warmup,  # below 1 it is a ratio
         batch_sampler=BatchSamplers.NO_DUPLICATES,  # a batch's other titles are negatives: none may be the same
-        seed=recipe.seed,
         data_seed=recipe.seed,
-        save_steps=recipe.save_steps,
-        save_total_limit=2,
-        logging_steps=100,
-        bf16=recipe.bf16,
-        report_to="none",
-        dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from towers.train.marking import Ints, MarkedTexts
 from towers.train.masking import Replacement, apply_masks, draw_masked, draw_strategy
 from towers.train.mlm import MaskedModel, Probe, masked_loss, padded, quiet
+from towers.train.trainer import common_arguments, newest_checkpoint
 
 if TYPE_CHECKING:
     from towers.train.pretrain import PretrainRecipe
@@ -44,25 +45,15 @@ def train_masked(
         {"steps": [...], "loss": {class: [...]}}.
     """
     from transformers import ProgressCallback, TrainingArguments
-    from transformers.trainer_utils import get_last_checkpoint
 
     order = batch_order(marked.lengths, steps=recipe.steps, batch_size=recipe.batch_size, seed=recipe.seed)
-    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None  # type: ignore[no-untyped-call]
+    last = newest_checkpoint(checkpoints) if resume else None
     arguments = TrainingArguments(
-        output_dir=str(checkpoints),
-        max_steps=recipe.steps,
+        **common_arguments(recipe, checkpoints),
         per_device_train_batch_size=recipe.batch_size,
         train_sampling_strategy="sequential",  # batch_order has settled it
-        seed=recipe.seed,
-        save_steps=recipe.save_steps,
-        save_total_limit=2,
-        logging_steps=100,
         eval_on_start=last is None,
-        bf16=recipe.bf16,
         remove_unused_columns=False,
-        report_to="none",
-        dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
     )
     trainer = _trainer_class(probe)(
         model=loaded.model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from towers.sentiment import LABELS
 from towers.train.adversarial import AdversarialRecipe, adversarial_trainer
-from towers.train.weights import after_training, keeping_weights
+from towers.train.trainer import after_training, common_arguments, keeping_weights, newest_checkpoint
 
 if TYPE_CHECKING:
     from towers.labelled import Texts
@@ -44,7 +44,7 @@ def run_trainer(
     from datasets import Dataset
     from transformers import DataCollatorWithPadding
 
-    weights = _class_weights(train.labels)
+    weights = class_weights_of(train.labels)
     trainer = adversarial_trainer(keeping_weights(_weighing_trainer(weights)), adversarial)(
         model=model,
         args=_arguments(recipe, work),
@@ -53,7 +53,7 @@ def run_trainer(
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_loss_func=_weighed_loss(weights),
     )
-    trainer.train(resume_from_checkpoint=_newest_checkpoint(work) if resume else None)
+    trainer.train(resume_from_checkpoint=newest_checkpoint(work) if resume else None)
     after_training(model)
 
 
@@ -61,9 +61,8 @@ def _arguments(recipe: SentimentRecipe, work: Path) -> Any:
     from transformers import TrainingArguments
 
     return TrainingArguments(
-        output_dir=str(work),
+        **common_arguments(recipe, work),
         num_train_epochs=recipe.epochs,
-        max_steps=recipe.steps or -1,
         learning_rate=recipe.learning_rate,
         per_device_train_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.accumulation,
@@ -71,15 +70,7 @@ def _arguments(recipe: SentimentRecipe, work: Path) -> Any:
         weight_decay=0.01,
         # Batches of like length waste little on padding; one core is worth half the run.
         train_sampling_strategy="group_by_length",
-        seed=recipe.seed,
         data_seed=recipe.seed,
-        save_steps=recipe.save_steps,
-        save_total_limit=2,
-        logging_steps=100,
-        bf16=recipe.bf16,
-        report_to="none",
-        dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
     )
 
 
@@ -112,7 +103,8 @@ def _weight(weights: Tensor, labels: Tensor) -> Tensor:
     return weights.to(labels.device)[labels].sum()
 
 
-def _class_weights(labels: NDArray[np.int64]) -> Tensor:
+def class_weights_of(labels: NDArray[np.int64]) -> Tensor:
+    """Return weights, float32 (3,), by inverse frequency of labels (n,) in -1, 0, 1: macro recall counts then."""
     counts = np.array([max(1, int((labels == label).sum())) for label in LABELS], np.float32)
     return torch.tensor(counts.sum() / (len(LABELS) * counts))
 
@@ -125,9 +117,3 @@ def _token_rows(tokenizer: Any, data: Texts, max_tokens: int) -> Iterator[dict[s
             "attention_mask": encoded["attention_mask"][i],
             "labels": int(label) + 1,
         }
-
-
-def _newest_checkpoint(work: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return cast("str | None", get_last_checkpoint(str(work))) if work.is_dir() else None  # type: ignore[no-untyped-call]

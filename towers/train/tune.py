@@ -21,9 +21,9 @@ from towers.train.examples import Task, TaskData
 from towers.train.fit import prepare_work
 from towers.train.sentiment import fit_temperature
 from towers.train.task_metrics import task_report
+from towers.train.trainer import after_training, newest_checkpoint
 from towers.train.tune_search import best_model, search
 from towers.train.tune_training import Setting, TuneRecipe, evaluating, make_trainer, predict
-from towers.train.weights import after_training
 
 _TRAINING = "training"  # folder, in the working folder, of the checkpoints
 
@@ -98,13 +98,12 @@ def tune(
 
 
 def _train(setting: Setting, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
-    from transformers.trainer_utils import get_last_checkpoint
 
     folder = setting.work / _TRAINING
     trainer = make_trainer(setting, folder, **parameters)
     if parameters:  # as in the trial, since measuring draws random numbers
         trainer.add_callback(evaluating(setting.recipe.evaluations)())
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
+    last = newest_checkpoint(folder)
     trainer.train(resume_from_checkpoint=last)
     after_training(trainer.model)
     return trainer.model, trainer.processing_class

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +44,6 @@ from towers.train.weights import trained_once
 from towers.train.write import read_parts, write_bundle
 
 METRIC = "macro_recall"
-_COUNTED = 10_000  # texts whose tokens say which embeddings matter
 _SAMPLE = 400  # texts that static scales are fixed on
 REPORTED = ("macro_recall", "accuracy", "macro_f1", "calibration_error")
 
@@ -106,17 +104,12 @@ class SentimentRows:
             self._masked[recipe.name] = {"masked_loss": done.curve}
         teacher = copy.deepcopy(model) if "distil" in stages else None
         torch.manual_seed(self._setting.seed)
-        model = structured(model, stages, ids=self._ids())
+        model = structured(model, stages, texts=self._data.texts, tokenizer=self._tokenizer)
         if teacher is not None:
             steps += self._distil(model, teacher, recipe, work / "distil")
         if "tune" in stages:
             steps += self._tune(model, recipe, work / "tune")
         return model, steps
-
-    def _ids(self) -> Sequence[Sequence[int]]:
-        texts = self._data.texts[:_COUNTED]
-        ids = self._tokenizer(texts, truncation=True, max_length=self._setting.max_tokens)
-        return cast("Sequence[Sequence[int]]", ids["input_ids"])
 
     def _start(self, recipe: Recipe) -> nn.Module:
         if recipe.start == "base":

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 _SERVED = "served"  # folder of the bundle whose vectors the scorer is trained on
 _SAMPLE = 400  # texts that parity is measured and static scales are fixed on
 _COST_TITLES = 100
-_COUNTED = 10_000  # texts whose tokens say which embeddings matter
 METRICS = {"binary": "auc", "graded": "ndcg@10", "float": "spearman"}
 """Kind of labels -> the metric that rows are compared by."""
 REPORTED = ("auc", "accuracy", "spearman", "ndcg@10", "calibration_error")
@@ -111,13 +110,9 @@ class MatchRows:
             self._masked[recipe.name] = {"masked_loss": done.curve}
         teacher = copy.deepcopy(tower) if "distil" in stages else None
         torch.manual_seed(self._setting.seed)
-        tower = structured(copy.deepcopy(tower), stages, ids=self._ids(tower))
+        tower = structured(copy.deepcopy(tower), stages, texts=self._data.texts, tokenizer=tower.tokenizer)
         if teacher is not None:
             settings = self._setting.scaled(stages["distil"])
-            if "cut" in stages and stages["cut"].where == "query":
-                settings = replace(
-                    settings, against="teacher"
-                )  # what it will be compared with: the teacher's titles
             distil_tower(
                 tower,
                 teacher,
@@ -145,12 +140,6 @@ class MatchRows:
         if "cut" in stages and stages["cut"].where == "query":
             return Towers(start.title, tower), steps
         return Towers(tower), steps
-
-    def _ids(self, tower: SentenceTransformer) -> Sequence[Sequence[int]]:
-        ids = tower.tokenizer(
-            self._data.texts[:_COUNTED], truncation=True, max_length=self._setting.max_tokens
-        )
-        return cast("Sequence[Sequence[int]]", ids["input_ids"])
 
     def _start(self, recipe: Recipe) -> Towers:
         if recipe.start == "base":
