@@ -17,11 +17,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from service import handlers
-from service.body import read_body
+from service.dialects.tei import routes as tei
 from service.documentation import body_of, document, failures
-from service.errors import error_response, status_of
+from service.errors import failure_for, status_of
 from service.metrics import CONTENT_TYPE
 from service.middleware import Observe, RequireKey
+from service.route import answered
 from service.schemas import (
     InfoAnswer,
     MatchAnswer,
@@ -38,7 +39,8 @@ from towers.errors import DualtowerError
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[State, bytes], bytes]
+# One for each of service.dialects.DIALECTS: adds its routes, and their bodies to the document.
+ADD_DIALECTS: tuple[Callable[[FastAPI, State], None], ...] = (tei.add_routes,)
 
 
 def create_app(state: State) -> FastAPI:
@@ -57,6 +59,8 @@ def create_app(state: State) -> FastAPI:
     _add_questions(app, state)
     _add_health(app, state)
     document(app, MatchRequest, SearchRequest, SentimentRequest)
+    for add_routes in ADD_DIALECTS:
+        add_routes(app, state)
     return app
 
 
@@ -64,23 +68,19 @@ def _add_questions(app: FastAPI, state: State) -> None:
     """The three questions that people ask."""
     failed = failures(401, 404, 408, 413, 415, 422, 429, 503)
 
-    async def answered(handler: Handler, request: Request) -> Response:
-        body = await read_body(request, state.settings)
-        return Response(await state.work.run(handler, state, body), media_type="application/json")
-
     @app.post(
         "/v1/match", responses=failed | {200: {"model": MatchAnswer}}, openapi_extra=body_of(MatchRequest)
     )
     async def match(request: Request) -> Response:
         """How well do these titles match the query?"""
-        return await answered(handlers.match, request)
+        return await answered(state, handlers.match, request)
 
     @app.post(
         "/v1/search", responses=failed | {200: {"model": SearchAnswer}}, openapi_extra=body_of(SearchRequest)
     )
     async def search(request: Request) -> Response:
         """Which titles match the query best?"""
-        return await answered(handlers.search, request)
+        return await answered(state, handlers.search, request)
 
     @app.post(
         "/v1/sentiment",
@@ -89,7 +89,7 @@ def _add_questions(app: FastAPI, state: State) -> None:
     )
     async def sentiment(request: Request) -> Response:
         """Is this text positive, neutral or negative?"""
-        return await answered(handlers.sentiment, request)
+        return await answered(state, handlers.sentiment, request)
 
 
 def _add_health(app: FastAPI, state: State) -> None:
@@ -148,7 +148,7 @@ async def _repeat(look: Callable[[], None], pause: float) -> None:
 
 
 async def _ours(request: Request, error: Exception) -> Response:
-    return error_response(status_of(error), str(error), type(error).__name__)
+    return failure_for(request.url.path, status_of(error), str(error), type(error).__name__)
 
 
 async def _starlettes(request: Request, error: Exception) -> Response:
@@ -156,9 +156,10 @@ async def _starlettes(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     name = HTTPStatus(error.status_code).phrase.title().replace(" ", "") + "Error"
     message = f"{request.method} {request.url.path}: {error.detail}; see /docs for what there is"
-    return error_response(error.status_code, message, name, dict(error.headers or {}))
+    return failure_for(request.url.path, error.status_code, message, name, error.headers)
 
 
 async def _gone(request: Request, error: Exception) -> Response:
     """The client left before its body was complete: nobody reads this, but it is no failure of ours."""
-    return error_response(400, "the connection ended within the body", "ClientDisconnectError")
+    message = "the connection ended within the body"
+    return failure_for(request.url.path, 400, message, "ClientDisconnectError")

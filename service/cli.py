@@ -20,7 +20,7 @@ from rich.text import Text
 from towers.errors import InputError
 
 if TYPE_CHECKING:
-    from service.app import Handler
+    from service.route import Handler
     from service.state import State
     from towers import Bundle
 

@@ -18,13 +18,17 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` entries of the errors that a route may answer."""
-    return {status: {"model": ErrorAnswer} for status in statuses}
+def failures(*statuses: int, model: type[BaseModel] = ErrorAnswer) -> dict[int | str, dict[str, Any]]:
+    """The `responses` entries of the errors that a route may answer, in our shape or in a dialect's."""
+    return {status: {"model": model} for status in statuses}
 
 
 def document(app: FastAPI, *bodies: type[BaseModel]) -> None:
-    """Add the schemas of `bodies`, and of what they are made of, to the document of `app`."""
+    """Add the schemas of `bodies`, and of what they are made of, to the document of `app`.
+
+    May be called several times. Schemas are told apart by the names of their classes alone, so a dialect's carry
+    its name.
+    """
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:

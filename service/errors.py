@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from service.dialects import DIALECTS, dialect_of
 from towers.errors import (
     BundleError,
     DualtowerError,
@@ -82,13 +84,18 @@ def error_body(message: str, error_type: str) -> dict[str, Any]:
     return {"error": message, "error_type": error_type}
 
 
-def error_response(
-    status: int, message: str, error_type: str, headers: dict[str, str] | None = None
+def failure_for(
+    path: str, status: int, message: str, error_type: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """One error as a JSON answer."""
+    """One error as a JSON answer, in the shape of the dialect that the path belongs to, else in our own."""
+    dialect = dialect_of(path, DIALECTS)
+    if dialect is None:
+        body = to_json(error_body(message, error_type))
+    else:
+        status, body = dialect.failure(status, message, error_type)
     return Response(
-        to_json(error_body(message, error_type)),
+        body,
         status_code=status,
         media_type="application/json",
-        headers=HEADERS.get(status, {}) | (headers or {}),
+        headers=HEADERS.get(status, {}) | dict(headers or {}),
     )

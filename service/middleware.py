@@ -9,12 +9,12 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import UnauthorizedError, error_response, status_of
+from service.errors import UnauthorizedError, failure_for, status_of
 from service.state import State
 
 log = logging.getLogger("service.requests")
 
-OPEN_PATHS = "/health/"  # probes have no keys
+OPEN_PATHS = ("/health", "/health/live", "/health/ready")  # probes have no keys
 
 
 class Observe:
@@ -47,9 +47,9 @@ class Observe:
             log.exception("unforeseen error")
             if status:
                 raise
-            await error_response(500, "an error that nobody foresaw; see the service's log", "InternalError")(
-                scope, receive, watched
-            )
+            message = "an error that nobody foresaw; see the service's log"
+            failure = failure_for(scope["path"], 500, message, "InternalError")
+            await failure(scope, receive, watched)
         finally:
             self._metrics.in_flight.dec()
             self._note(scope, status, time.perf_counter() - start)
@@ -59,7 +59,7 @@ class Observe:
         route = getattr(scope.get("route"), "path", "other")
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        level = logging.DEBUG if route.startswith(OPEN_PATHS) else logging.INFO
+        level = logging.DEBUG if route in OPEN_PATHS else logging.INFO
         log.log(
             level,
             "request",
@@ -80,18 +80,15 @@ class RequireKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if (
-            scope["type"] != "http"
-            or scope["path"].startswith(OPEN_PATHS)
-            or self._fits(Headers(scope=scope))
-        ):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._fits(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         error = UnauthorizedError(
             "this service asks for a key: send `Authorization: Bearer KEY` or `X-API-Key: KEY` with the key "
             "that it was started with"
         )
-        await error_response(status_of(error), str(error), type(error).__name__)(scope, receive, send)
+        failure = failure_for(scope["path"], status_of(error), str(error), type(error).__name__)
+        await failure(scope, receive, send)
 
     def _fits(self, headers: Headers) -> bool:
         scheme, _, token = headers.get("authorization", "").partition(" ")

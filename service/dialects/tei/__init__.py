@@ -1,0 +1,1 @@
+"""text-embeddings-inference's dialect: /embed, /similarity, /rerank, /predict, /tokenize, /info and /health."""
