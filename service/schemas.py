@@ -31,10 +31,17 @@ Whole = Annotated[int, Field(strict=True, ge=1)]
 STRICT = ConfigDict(extra="forbid")
 
 
+def _documented_one_of(*names: str) -> dict[str, Any]:
+    """What `_one_of` checks, for the document: exactly one of the names, and not null."""
+    return {
+        "oneOf": [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names]
+    }
+
+
 class TitleRef(TypedDict, total=False):
     """A title by its `id` in the release or by its `text`: one of the two."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(**STRICT, json_schema_extra={"minProperties": 1, "maxProperties": 1})  # type: ignore[misc]
     id: Text
     text: Text
 
@@ -42,7 +49,12 @@ class TitleRef(TypedDict, total=False):
 class Pair(TypedDict, total=False):
     """One `query` (or `query_id`) and one `title` (or `title_id`)."""
 
-    __pydantic_config__ = STRICT  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
+        **STRICT,
+        json_schema_extra={
+            "allOf": [_documented_one_of("query", "query_id"), _documented_one_of("title", "title_id")]
+        },
+    )
     query: Text
     query_id: Text
     title: Text
@@ -93,7 +105,11 @@ class MatchRequest(BaseModel):
                 },
                 {"query": "wireless headphones", "title_ids": ["p-17", "p-18"]},
                 {"pairs": [{"query": "reset password", "title": "How do I change my password?"}]},
-            ]
+            ],
+            "allOf": [
+                _documented_one_of("titles", "title_ids", "pairs"),
+                _documented_one_of("query", "query_id", "pairs"),
+            ],
         },
     )
 
@@ -134,7 +150,8 @@ class SearchRequest(BaseModel):
     model_config = ConfigDict(
         **STRICT,
         json_schema_extra={
-            "examples": [{"query": "wireless headphones", "k": 5, "filter": {"domain": "shop"}}]
+            "examples": [{"query": "wireless headphones", "k": 5, "filter": {"domain": "shop"}}],
+            **_documented_one_of("query", "query_id"),
         },
     )
 
@@ -160,7 +177,11 @@ class SentimentRequest(BaseModel):
     """Classify one `text`, or several `texts`."""
 
     model_config = ConfigDict(
-        **STRICT, json_schema_extra={"examples": [{"text": "It broke after two days."}]}
+        **STRICT,
+        json_schema_extra={
+            "examples": [{"text": "It broke after two days."}],
+            **_documented_one_of("text", "texts"),
+        },
     )
 
     text: Text | None = None
