@@ -23,6 +23,7 @@ COMMANDS = {
     "index": ("index.cli:index_command", "Make a release from a file of titles."),
     "releases": ("index.cli:releases_app", "List, show, publish, roll back and prune releases."),
     "serve": ("service.cli:serve_command", "Answer match, search and sentiment requests over HTTP."),
+    "key": ("service.key_cli:key_command", "Make an API key and the line under which `serve` knows it."),
     "search": ("service.cli:search_command", "Find the titles of a release that match a query."),
     "match": ("service.cli:match_command", "Say how well a query and titles match."),
     "sentiment": ("service.cli:sentiment_command", "Say whether texts are positive, neutral or negative."),

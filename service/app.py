@@ -12,16 +12,15 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from service import handlers
+from service import handlers, telemetry
 from service.dialects.tei import routes as tei
 from service.documentation import body_of, document, failures
 from service.errors import failure_for, status_of
 from service.metrics import CONTENT_TYPE
-from service.middleware import Observe, RequireKey
+from service.middleware import surroundings
 from service.route import answered
 from service.schemas import (
     InfoAnswer,
@@ -45,14 +44,13 @@ ADD_DIALECTS: tuple[Callable[[FastAPI, State], None], ...] = (tei.add_routes,)
 
 def create_app(state: State) -> FastAPI:
     """The application over a composed state."""
-    key = state.settings.api_key
     app = FastAPI(
         title="dualtower",
         version=version(),
         summary="How well do titles match a query, and which titles match it best?",
         lifespan=partial(_lifespan, state),
-        middleware=[Middleware(Observe, state)]
-        + ([Middleware(RequireKey, key.get_secret_value())] if key else []),
+        middleware=surroundings(state),
+        telemetry=telemetry.config(),
         exception_handlers={DualtowerError: _ours, HTTPException: _starlettes, ClientDisconnect: _gone},
         redirect_slashes=False,
     )

@@ -62,6 +62,7 @@ def serve_command(
     from service.compose import compose
     from service.server import run
     from service.settings import load_settings, unknown_variables
+    from service.telemetry import cannot_send
     from towers import open_bundle
 
     settings = load_settings(
@@ -78,6 +79,8 @@ def serve_command(
     log.info("settings", extra=settings.shown())
     for name in unknown_variables(os.environ):
         log.warning("environment variable is no setting, ignored", extra={"variable": name})
+    if (reason := cannot_send()) is not None:
+        log.warning("nothing is traced", extra={"reason": reason})
     opened = open_bundle(settings.bundle, threads=settings.threads)
     opened.score(
         opened.encode_queries(["warm up"])[0], opened.encode_titles(["warm up"])
@@ -162,7 +165,9 @@ def local_state(releases: Path | None, bundle: Path | None) -> State:
     from service.settings import load_settings
     from towers import open_bundle
 
-    settings = load_settings(releases=releases, bundle=bundle).model_copy(update={"redis": None})
+    settings = load_settings(releases=releases, bundle=bundle).model_copy(
+        update={"redis": None, "api_keys_file": None}
+    )
     return compose(settings, open_bundle(settings.bundle, threads=settings.threads))
 
 

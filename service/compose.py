@@ -10,6 +10,7 @@ import numpy as np
 
 from index.release import Release, open_release
 from service.follow import Follower
+from service.keys import Keys
 from service.matcher import Matcher
 from service.metrics import Metrics
 from service.query_vectors import QueryVectors
@@ -43,7 +44,7 @@ def compose(settings: Settings, bundle: Bundle) -> State:
     in_use = InUse(opener.without_release())
     follower = Follower(settings.releases, in_use, opener.open, metrics, retry_s=settings.release_retry_s)
     work = Work(workers=settings.workers, queue=settings.queue)
-    return State(settings, bundle, metrics, queries, in_use, follower, work, guard)
+    return State(settings, bundle, metrics, queries, in_use, follower, work, Keys(settings), guard)
 
 
 class Opener:

@@ -46,6 +46,10 @@ class BusyError(DualtowerError):
     """All workers are taken and the queue is full."""
 
 
+class RateLimitError(DualtowerError):
+    """The key has asked too often."""
+
+
 class NoReleaseError(DualtowerError):
     """Nothing is published that could be searched."""
 
@@ -60,6 +64,7 @@ STATUSES: dict[type[Exception], int] = {
     MediaTypeError: 415,
     InputError: 422,
     BusyError: 429,
+    RateLimitError: 429,
     NoReleaseError: 503,
     ReleaseError: 503,
     BundleError: 503,

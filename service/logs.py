@@ -8,12 +8,15 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from service.request_ids import request_id
+from service.telemetry import trace_id
+
 # What every LogRecord has; anything else came in through `extra`.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger and message, and whatever was given as `extra`."""
+    """Time, level, logger and message, the request that it belongs to, and whatever was given as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -23,6 +26,10 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if (asked := request_id.get()) is not None:
+            line["request_id"] = asked
+        if (trace := trace_id()) is not None:
+            line["trace_id"] = trace
         line |= {name: value for name, value in vars(record).items() if name not in _OWN}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)

@@ -8,6 +8,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from service.telemetry import trace_stages
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds. Dense between 0.5 and 20 ms, where answers are expected; the rest is for trouble.
 BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -22,6 +24,15 @@ class Metrics:
         r = self.registry
         self.requests = Counter(
             "dualtower_requests", "Requests by route and status", ["route", "status"], registry=r
+        )
+        self.key_requests = Counter(
+            "dualtower_key_requests",
+            "Requests by the name of their API key and status; without a name: no key or an unknown one",
+            ["key", "status"],
+            registry=r,
+        )
+        self.rate_limited = Counter(
+            "dualtower_rate_limited", "Requests refused for their key's rate limit", ["key"], registry=r
         )
         self.seconds = Histogram(
             "dualtower_request_seconds", "Time to answer", ["route"], buckets=BUCKETS, registry=r
@@ -61,7 +72,8 @@ class Metrics:
         )
 
     def observe_stages(self, milliseconds: Mapping[str, float]) -> None:
-        """Count one answer's stages."""
+        """Count one answer's stages, and show them in its trace."""
+        trace_stages(milliseconds)
         for stage, spent in milliseconds.items():
             self.stages.labels(stage).observe(spent / 1000)
 

@@ -6,14 +6,15 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from towers.errors import InputError
 
 PREFIX = "DUALTOWER_"
+ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+")
 
 
 class Settings(BaseSettings):
@@ -34,10 +35,32 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every network")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and logs it")
     api_key: SecretStr | None = Field(
-        None, min_length=8, description="when set, every route but /health/* asks for this key"
+        None,
+        min_length=8,
+        description="one key, in clear; when any key is set, all but health and the page's files asks for one",
+    )
+    api_keys: str | None = Field(
+        None, description="several keys as NAME:SHA256, with commas; `dualtower key NAME` makes them"
+    )
+    api_keys_file: Path | None = Field(
+        None, description="file with one NAME:SHA256 a line; read again when it changes"
+    )
+    rate_limit: float | None = Field(
+        None,
+        gt=0,
+        description="requests per second of one key, or of all where there are no keys; unset: no limit",
+    )
+    rate_burst: int = Field(
+        20, ge=1, description="requests that a key may send at once before the rate limit holds it back"
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins, with commas, whose pages may ask from a browser; * for all; unset: none"
     )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR"
+    )
+    log_texts: bool = Field(
+        False, description="log unforeseen errors with their messages, which may quote texts of requests"
     )
 
     workers: int = Field(
@@ -72,10 +95,22 @@ class Settings(BaseSettings):
     )
     shutdown_s: int = Field(30, ge=1, description="seconds that requests in work get to finish at a stop")
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        origins = tuple(origin.strip().rstrip("/") for origin in given.split(",") if origin.strip())
+        for origin in origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin; one looks like https://shop.example or *")
+        return origins
+
     def shown(self) -> dict[str, Any]:
         """The settings as plain values fit for a log: no key, no password."""
         values = self.model_dump(mode="json")
-        values["api_key"] = "set" if self.api_key else None
+        for name in ("api_key", "api_keys"):
+            values[name] = "set" if getattr(self, name) else None
         values["redis"] = without_password(self.redis) if self.redis else None
         return values
 
@@ -115,7 +150,7 @@ def _shown_default(name: str) -> str:
     if name == "workers":
         return "number of cores"
     default = Settings.model_fields[name].default
-    return "" if default is None else str(default)
+    return "" if default is None or default == () else str(default)
 
 
 def _complaint(loc: tuple[int | str, ...], message: str) -> str:

@@ -9,6 +9,7 @@ from importlib.metadata import version as installed_version
 from typing import Any
 
 from service.follow import Follower
+from service.keys import Keys
 from service.metrics import Metrics
 from service.query_vectors import QueryVectors
 from service.redis_guard import RedisGuard
@@ -31,6 +32,7 @@ class State:
     in_use: InUse
     follower: Follower
     work: Work
+    keys: Keys
     guard: RedisGuard | None = None
     draining: bool = field(default=False, init=False)
 
@@ -55,6 +57,8 @@ class State:
             )
         if self.in_use.version is not None and self.follower.problem is not None:
             reasons.append(f"release: {self.follower.problem}; release {self.in_use.version} stays in use")
+        if self.keys.problem is not None:
+            reasons.append(f"keys: {self.keys.problem}; those before stay in force")
         return reasons
 
     def ready(self) -> dict[str, Any]:
@@ -88,8 +92,11 @@ class State:
 
     def watches(self) -> list[tuple[Callable[[], None], float]]:
         """What has to be looked at again and again, and the seconds between two looks."""
-        follow = (self.follower.look, self.settings.release_poll_s)
-        return [follow] if self.guard is None else [(self.look_at_redis, self.settings.redis_probe_s), follow]
+        looks = [] if self.guard is None else [(self.look_at_redis, self.settings.redis_probe_s)]
+        looks.append((self.follower.look, self.settings.release_poll_s))
+        if self.keys.watched:
+            looks.append((self.keys.look, self.settings.release_poll_s))
+        return looks
 
     def look_at_redis(self) -> None:
         """See whether Redis answers, and whether it has the release."""

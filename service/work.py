@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 
 from service.errors import BusyError
@@ -32,7 +34,11 @@ class Work:
             )
         self.taken += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+            # The thread sees the request's id and span, which log lines and traces name.
+            context = copy_context()
+            return await asyncio.get_running_loop().run_in_executor(
+                self._pool, context.run, partial(function, *args)
+            )
         finally:
             self.taken -= 1
 

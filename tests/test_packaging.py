@@ -56,7 +56,7 @@ def needed_by(requirements: Iterable[Requirement]) -> set[str]:
 def test_every_requirement_has_a_pin_in_its_range() -> None:
     """constraints.txt fixes one version, of those that pyproject.toml allows, for each requirement."""
     pinned = pins()
-    for wanted in [*BASE, *EXTRAS["train"], *EXTRAS["dev"]]:
+    for wanted in [*BASE, *EXTRAS["train"], *EXTRAS["otel"], *EXTRAS["dev"]]:
         if wanted.name != "dualtower":
             assert pinned[canonicalize_name(wanted.name)] in wanted.specifier, wanted
 
@@ -70,7 +70,7 @@ def test_what_runs_needs_no_torch_and_is_pinned_throughout() -> None:
 
 def test_what_trains_and_tests_is_pinned_throughout() -> None:
     """So are the extras and all that they bring; torch must be, an open range brings gigabytes."""
-    wanted = [one for one in [*EXTRAS["train"], *EXTRAS["dev"]] if one.name != "dualtower"]
+    wanted = [one for one in [*EXTRAS["train"], *EXTRAS["otel"], *EXTRAS["dev"]] if one.name != "dualtower"]
     assert needed_by(wanted) - {"setuptools"} <= set(pins())
     assert pins()["torch"]
 

@@ -6,6 +6,7 @@ They suffice wherever the question is what the service does around vectors, not 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from index.titles import Title
 from service.compose import Opener
 from service.follow import Follower
+from service.keys import Keys
 from service.matcher import Matcher
 from service.metrics import Metrics
 from service.query_vectors import QueryVectors
@@ -23,6 +25,8 @@ from service.settings import Settings
 from service.state import State
 from service.title_vectors import NoRelease, ReleaseTitles
 from service.work import Work
+from towers import Manifest
+from towers.tokens import Token
 
 DIM = 16
 TITLES = [
@@ -43,6 +47,7 @@ class FakeBundle:
     labels = (-1, 0, 1)
     has_sentiment = True
     exit_layers = ()
+    manifest = Manifest(DIM, 64, 0.75, "cosine", {}, {}, "Apache-2.0", labels=labels, sentiment_max_tokens=64)
 
     def __init__(self) -> None:
         self.encoded: list[str] = []
@@ -59,6 +64,14 @@ class FakeBundle:
 
     def score(self, query_vector: np.ndarray, title_vectors: np.ndarray) -> np.ndarray:
         return ((1 + title_vectors @ query_vector) / 2).clip(0, 1).astype(np.float32)
+
+    def tokens(self, text: str) -> list[Token]:
+        """Words, each after what stands before it."""
+        words = [match.span() for match in re.finditer(r"\S+", text)]
+        return [Token(0, text[start:stop], False, start, stop) for start, stop in words]
+
+    def full_counts(self, texts: Sequence[str]) -> list[int]:
+        return [len(self.tokens(text)) for text in texts]
 
     def sentiment(self, texts: Sequence[str]) -> np.ndarray:
         rows = {"good": [0.1, 0.2, 0.7], "bad": [0.8, 0.1, 0.1]}
@@ -123,7 +136,7 @@ def fake_state(
         in_use.replace(serving)
     follower = Follower(root, in_use, lambda version: None, metrics, retry_s=1)
     work = Work(workers=settings.workers, queue=settings.queue)
-    return State(settings, bundle, metrics, queries, in_use, follower, work)
+    return State(settings, bundle, metrics, queries, in_use, follower, work, Keys(settings))
 
 
 __all__ = ["DIM", "TITLES", "FakeBundle", "FakeRelease", "NoRelease", "fake_state", "serving_of"]

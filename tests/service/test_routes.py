@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.logs import JsonFormatter
 from service.query_vectors import query_id_of
 from service.schemas import (
     ErrorAnswer,
@@ -360,7 +361,7 @@ class TestRefusals:
     def test_an_unforeseen_error_is_a_500_without_details(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The client gets the usual shape, the log gets the traceback, the metrics get the count."""
+        """The client gets the usual shape, the log the place, the metrics the count; none quotes the message."""
         state = fake_state(tmp_path, bundle=FakeBundle())
         monkeypatch.setattr(state.bundle, "sentiment", lambda texts: 1 / 0)
         with TestClient(create_app(state)) as client:
@@ -368,7 +369,10 @@ class TestRefusals:
             assert response.status_code == 500
             assert ErrorAnswer.model_validate_json(response.content).error_type == "InternalError"
             assert "division" not in response.text
-            assert "division by zero" in caplog.text
+            (line,) = [record for record in caplog.records if record.getMessage() == "unforeseen error"]
+            assert vars(line)["error_type"] == "ZeroDivisionError"
+            assert "handlers.py" in vars(line)["traceback"]
+            assert "division" not in JsonFormatter().format(line)
             assert (
                 'dualtower_requests_total{route="/v1/sentiment",status="500"} 1.0'
                 in client.get("/metrics").text
