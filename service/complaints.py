@@ -68,6 +68,7 @@ def place(loc: tuple[Any, ...]) -> str:
     for before, part in zip((None, *loc), loc, strict=False):
         if isinstance(part, int):
             text += f"[{part}]"
-        elif not (isinstance(before, int) and part in ("object", "text")):  # tags of TitleItem, not fields
+        elif not (isinstance(before, int) and part in ("object", "text")) and not str(part).startswith("<"):
+            # What is left out are tags of unions, not fields.
             text += f".{part}" if text else str(part)
     return text[:LONGEST_PLACE] or "the body"

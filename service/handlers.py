@@ -88,12 +88,9 @@ def sentiment(state: State, body: bytes) -> bytes:
     """Answer POST /v1/sentiment."""
     request = parse(SentimentRequest, body)
     texts = check_sentiment(request, state.settings)
-    if not state.bundle.has_sentiment:
-        raise NoSentimentError(
-            "the open bundle has no sentiment head; serve one that was made with `dualtower fit-sentiment`"
-        )
+    need_sentiment(state)
     start = time.perf_counter()
-    probabilities, layers = _felt(state, texts)
+    probabilities, layers = felt(state, texts)
     milliseconds = {"sentiment": round((time.perf_counter() - start) * 1000, 3)}
     state.metrics.observe_stages(milliseconds)
     items = sentiment_items(state.bundle.labels, probabilities, layers)
@@ -101,7 +98,19 @@ def sentiment(state: State, body: bytes) -> bytes:
     return encoded(answer | {"milliseconds": milliseconds})
 
 
-def _felt(state: State, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+def need_sentiment(state: State) -> None:
+    """Refuse to go on without a sentiment head.
+
+    Raises:
+        NoSentimentError: The bundle has none.
+    """
+    if not state.bundle.has_sentiment:
+        raise NoSentimentError(
+            "the open bundle has no sentiment head; serve one that was made with `dualtower fit-sentiment`"
+        )
+
+
+def felt(state: State, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
     """Probabilities (n, 3) and, where the head has exits, the layers computed for each text (n,)."""
     if not state.bundle.exit_layers:
         return state.bundle.sentiment(texts), None

@@ -294,7 +294,7 @@ class ReadyAnswer(BaseModel):
 
 
 class InfoAnswer(BaseModel):
-    """What is running."""
+    """What is running. The fields after `limits` are those that clients of text-embeddings-inference look for."""
 
     model_config = STRICT
 
@@ -303,3 +303,16 @@ class InfoAnswer(BaseModel):
     release: dict[str, Any] | None
     title_vectors: str = Field(description="where title vectors come from: redis, memory map or none")
     limits: dict[str, float]
+    model_id: str
+    model_sha: str
+    model_dtype: str
+    model_type: dict[str, Any]
+    max_concurrent_requests: int
+    max_input_length: int = Field(description="tokens of a query or title that are read")
+    max_batch_tokens: int = Field(description="tokens computed at once; longer batches are split")
+    max_batch_requests: int | None
+    max_client_batch_size: int = Field(description="texts of one request")
+    auto_truncate: bool
+    tokenization_workers: int
+    sha: str | None
+    docker_label: str | None

@@ -36,7 +36,7 @@ from towers.exits import ExitingHead, ExitPlan
 from towers.graph import Graph
 from towers.scorer import Scorer
 from towers.sentiment import SentimentHead
-from towers.tokens import TokenReader
+from towers.tokens import Token, TokenReader
 
 FORMAT = 1
 TITLE_TOWER = "title_tower"  # in the recipe of a bundle that kept another one's: {"bundle_id", "sha256"}
@@ -302,6 +302,22 @@ class Bundle:
     def count_tokens(self, text: str) -> int:
         """Return how many tokens of a text the towers see, special ones included."""
         return self._tokens.count(text)
+
+    def full_counts(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each whole text has, special ones included, also beyond what is encoded.
+
+        Raises:
+            InputError: An item is not a str or not valid Unicode.
+        """
+        return self._tokens.full_counts(texts)
+
+    def tokens(self, text: str) -> list[Token]:
+        """Return all tokens of a text, special ones included, also beyond what is encoded.
+
+        Raises:
+            InputError: It is not a str or not valid Unicode.
+        """
+        return self._tokens.tokens(text)
 
     def _encoder(self, name: str) -> Encoder:
         return Encoder(self._tokens, Graph(self.path / name), dim=self.manifest.dim, threads=self._threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,25 @@ from tokenizers import Tokenizer
 from towers.errors import BundleError, InputError
 
 Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a text.
+
+    Attributes:
+        id: Its number in the vocabulary.
+        text: What it stands for in the input; its name, when it is special.
+        special: Whether it was added around the text.
+        start: Its first character in the input; None when it is special.
+        stop: The character after its last one.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
 
 
 class TokenReader:
@@ -47,6 +67,35 @@ class TokenReader:
         """Return how many tokens the encoder sees of a text, special ones included."""
         return len(self.ids([text])[0])
 
+    def full_counts(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each whole text has, special ones included, also where the encoder would cut it.
+
+        Raises:
+            InputError: As of `ids`.
+        """
+        for position, text in enumerate(texts):
+            _check_text(text, position)
+        special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        return [
+            len(first) + sum(len(rest) - special for rest in first.overflowing)
+            for first in self._tokenizer.encode_batch_fast(list(texts))
+        ]
+
+    def tokens(self, text: str) -> list[Token]:
+        """Return all tokens of a whole text, also where the encoder would cut it, the special ones around them.
+
+        Raises:
+            InputError: As of `ids`.
+        """
+        _check_text(text, 0)
+        first = self._tokenizer.encode(text)
+        # What is cut off comes in pieces, each with special tokens of its own; the last ones of the first stay last.
+        parts = [_tokens_of(text, part) for part in (first, *first.overflowing)]
+        inner = [token for part in parts for token in part if not token.special]
+        special = [token for token in parts[0] if token.special]
+        leading = next((i for i, token in enumerate(parts[0]) if not token.special), len(special))
+        return special[:leading] + inner + special[leading:]
+
 
 def pad(rows: Sequence[Ids]) -> tuple[Ids, Ids]:
     """Stack rows of ids: `(input_ids, attention_mask)`, both int64 (rows, longest), zeros where a row is shorter."""
@@ -73,6 +122,14 @@ def batches_by_length(rows: Sequence[Ids], *, tokens: int) -> list[list[int]]:
         else:
             batches.append([i])
     return batches
+
+
+def _tokens_of(text: str, encoding: Any) -> list[Token]:
+    entries = zip(encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True)
+    return [
+        Token(number, name, True, None, None) if special else Token(number, text[a:b], False, a, b)
+        for number, name, special, (a, b) in entries
+    ]
 
 
 def _check_text(text: object, position: int) -> None:

@@ -14,7 +14,7 @@ class Dialect:
 
     Attributes:
         name: Of the service.
-        paths: What belongs to it; a path that ends in `/` stands for everything below it.
+        paths: What belongs to it; one that ends in `/*` stands for everything below it.
         failure: From our status, message and error type to its status and its body as JSON.
     """
 
@@ -24,7 +24,9 @@ class Dialect:
 
     def owns(self, path: str) -> bool:
         """Whether the path is one of this dialect's."""
-        return path in self.paths or any(own.endswith("/") and path.startswith(own) for own in self.paths)
+        return path in self.paths or any(
+            own.endswith("/*") and path.startswith(own[:-1]) for own in self.paths
+        )
 
 
 def dialect_of(path: str, dialects: Iterable[Dialect]) -> Dialect | None:

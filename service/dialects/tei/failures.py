@@ -28,6 +28,6 @@ def failure(status: int, message: str, error_type: str) -> tuple[int, bytes]:
 
 TEI = Dialect(
     "text-embeddings-inference",
-    frozenset({"/embed", "/similarity", "/rerank", "/predict", "/tokenize", "/health"}),
+    frozenset({"/", "/embed", "/similarity", "/rerank", "/predict", "/tokenize", "/health"}),
     failure,
 )
