@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from service import handlers, telemetry
 from service.dialects.tei import routes as tei
+from service.dialects.tei.info import info as tei_info
 from service.documentation import body_of, document, failures
 from service.errors import failure_for, status_of
 from service.metrics import CONTENT_TYPE
@@ -120,7 +121,7 @@ def _add_health(app: FastAPI, state: State) -> None:
     @app.get("/info", responses={200: {"model": InfoAnswer}}, response_class=Response)
     async def info() -> Response:
         """Which versions and limits are in force?"""
-        return Response(to_json(state.info()), media_type="application/json")
+        return Response(to_json(tei_info(state) | state.info()), media_type="application/json")
 
 
 @asynccontextmanager

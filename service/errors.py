@@ -30,8 +30,12 @@ class NoSentimentError(DualtowerError):
     """The open bundle cannot classify."""
 
 
+class EmptyError(DualtowerError):
+    """A list or text that must hold something is empty."""
+
+
 class TooLargeError(DualtowerError):
-    """The body is larger than the service takes."""
+    """The body, or a text or list in it, is larger than the service takes."""
 
 
 class MediaTypeError(DualtowerError):
@@ -56,6 +60,7 @@ class NoReleaseError(DualtowerError):
 
 # The most specific class wins. What is not here is our own fault: 500, without details.
 STATUSES: dict[type[Exception], int] = {
+    EmptyError: 400,
     UnauthorizedError: 401,
     UnknownQueryError: 404,
     NoSentimentError: 404,

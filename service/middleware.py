@@ -120,7 +120,7 @@ class RequireKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if scope["type"] != "http" or is_open(scope["path"]):
+        if scope["type"] != "http" or is_open(scope["path"], scope["method"]):
             await self._app(scope, receive, send)
             return
         name = self._keys.name_of(given_key(Headers(scope=scope)))
@@ -144,7 +144,7 @@ class LimitRate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if scope["type"] != "http" or is_open(scope["path"]):
+        if scope["type"] != "http" or is_open(scope["path"], scope["method"]):
             await self._app(scope, receive, send)
             return
         key = scope.get(KEY, "")

@@ -17,6 +17,6 @@ def is_page(path: str) -> bool:
     return path == PAGE or path.startswith(PAGE_FILES)
 
 
-def is_open(path: str) -> bool:
-    """Whether this answers without a key."""
-    return is_health(path) or is_page(path)
+def is_open(path: str, method: str = "GET") -> bool:
+    """Whether this answers without a key. What is posted to the page's path is a question to a dialect."""
+    return is_health(path) or (is_page(path) and method in ("GET", "HEAD"))
