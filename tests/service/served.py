@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -141,9 +141,13 @@ class Client:
     def __exit__(self, *error: object) -> None:
         self._connection.close()
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def ask(
+        self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
         data = None if body is None else json.dumps(body)
-        self._connection.request(method, path, data, {"Content-Type": "application/json"})
+        self._connection.request(
+            method, path, data, {"Content-Type": "application/json"} | dict(headers or {})
+        )
         response = self._connection.getresponse()
         text = response.read().decode()
         is_json = response.headers.get_content_type() == "application/json"
