@@ -18,6 +18,7 @@ from starlette.responses import Response
 from service import handlers, telemetry
 from service.dialects.tei import routes as tei
 from service.dialects.tei.info import info as tei_info
+from service.docs_page import add_docs
 from service.documentation import body_of, document, failures
 from service.errors import failure_for, status_of
 from service.metrics import CONTENT_TYPE
@@ -54,9 +55,12 @@ def create_app(state: State) -> FastAPI:
         telemetry=telemetry.config(),
         exception_handlers={DualtowerError: _ours, HTTPException: _starlettes, ClientDisconnect: _gone},
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     _add_questions(app, state)
     _add_health(app, state)
+    add_docs(app)
     document(app, MatchRequest, SearchRequest, SentimentRequest)
     for add_routes in ADD_DIALECTS:
         add_routes(app, state)

@@ -12,11 +12,11 @@ def is_health(path: str) -> bool:
     return path in HEALTH
 
 
-def is_page(path: str) -> bool:
-    """Whether this is the page or one of its files, which hold nothing of the release."""
-    return path == PAGE or path.startswith(PAGE_FILES)
+def is_page(path: str, method: str) -> bool:
+    """Whether this reads the page or one of its files. What is posted to its path is a question to a dialect."""
+    return (path == PAGE or path.startswith(PAGE_FILES)) and method in ("GET", "HEAD")
 
 
-def is_open(path: str, method: str = "GET") -> bool:
-    """Whether this answers without a key. What is posted to the page's path is a question to a dialect."""
-    return is_health(path) or (is_page(path) and method in ("GET", "HEAD"))
+def is_open(path: str, method: str) -> bool:
+    """Whether this answers without a key."""
+    return is_health(path) or is_page(path, method)

@@ -33,11 +33,13 @@ class SecurityHeaders:
             await self._app(scope, receive, send)
             return
 
+        page = is_page(scope["path"], scope["method"])
+
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = [*message.get("headers", ()), *ALWAYS]
                 given = {name for name, _ in headers}
-                headers += [pair for pair in UNLESS_SET[is_page(scope["path"])] if pair[0] not in given]
+                headers += [pair for pair in UNLESS_SET[page] if pair[0] not in given]
                 message["headers"] = headers
             await send(message)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from service.open_paths import is_health, is_page
+from service.open_paths import is_open
 
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig
@@ -74,5 +74,4 @@ def _installed() -> bool:
 
 def _uninteresting(scope: MutableMapping[str, Any]) -> bool:
     """Probes, scrapes and the page's files would be most of all traces."""
-    path = scope["path"]
-    return is_health(path) or is_page(path) or path == "/metrics"
+    return scope["path"] == "/metrics" or is_open(scope["path"], scope.get("method", ""))
