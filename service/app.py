@@ -16,6 +16,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from service import handlers, telemetry
+from service.dialects.openai import routes as openai
+from service.dialects.rerank import routes as rerank
 from service.dialects.tei import routes as tei
 from service.dialects.tei.info import info as tei_info
 from service.docs_page import add_docs
@@ -40,8 +42,12 @@ from towers.errors import DualtowerError
 
 log = logging.getLogger(__name__)
 
-# One for each of service.dialects.DIALECTS: adds its routes, and their bodies to the document.
-ADD_DIALECTS: tuple[Callable[[FastAPI, State], None], ...] = (tei.add_routes,)
+# One for each package of service/dialects: adds its routes, and their bodies to the document.
+ADD_DIALECTS: tuple[Callable[[FastAPI, State], None], ...] = (
+    tei.add_routes,
+    openai.add_routes,
+    rerank.add_routes,
+)
 
 
 def create_app(state: State) -> FastAPI:

@@ -26,6 +26,14 @@ class UnknownQueryError(DualtowerError):
     """No vector is kept under this query id."""
 
 
+class UnknownTitleError(DualtowerError):
+    """The release has no title with this id, where an answer needs all of them."""
+
+
+class UnknownModelError(DualtowerError):
+    """No model goes under this name."""
+
+
 class NoSentimentError(DualtowerError):
     """The open bundle cannot classify."""
 
@@ -63,6 +71,8 @@ STATUSES: dict[type[Exception], int] = {
     EmptyError: 400,
     UnauthorizedError: 401,
     UnknownQueryError: 404,
+    UnknownTitleError: 404,
+    UnknownModelError: 404,
     NoSentimentError: 404,
     SlowClientError: 408,
     TooLargeError: 413,

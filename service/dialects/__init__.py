@@ -5,8 +5,10 @@ the routes. This file knows the first half only, because errors.py needs it befo
 """
 
 from service.dialects.dialect import Dialect, dialect_of
+from service.dialects.openai.failures import OPENAI
+from service.dialects.rerank.failures import COHERE, JINA
 from service.dialects.tei.failures import TEI
 
-DIALECTS: tuple[Dialect, ...] = (TEI,)
+DIALECTS: tuple[Dialect, ...] = (TEI, OPENAI, JINA, COHERE)
 
 __all__ = ["DIALECTS", "Dialect", "dialect_of"]

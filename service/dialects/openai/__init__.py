@@ -1,0 +1,1 @@
+"""OpenAI's dialect: /v1/embeddings and /v1/models."""
