@@ -25,6 +25,7 @@ from service.documentation import body_of, document, failures
 from service.errors import failure_for, status_of
 from service.metrics import CONTENT_TYPE
 from service.middleware import surroundings
+from service.page_routes import add_page
 from service.route import answered
 from service.schemas import (
     InfoAnswer,
@@ -67,6 +68,7 @@ def create_app(state: State) -> FastAPI:
     _add_questions(app, state)
     _add_health(app, state)
     add_docs(app)
+    add_page(app)
     document(app, MatchRequest, SearchRequest, SentimentRequest)
     for add_routes in ADD_DIALECTS:
         add_routes(app, state)

@@ -84,6 +84,8 @@ class State:
                     "threshold": bundle.threshold,
                     "sentiment": bundle.has_sentiment,
                     "exit_layers": list(bundle.exit_layers),
+                    "base_model": bundle.manifest.base_model.get("name"),
+                    "metrics": bundle.manifest.metrics,
                 },
                 "release": serving.about or None,
                 "title_vectors": serving.title_vectors,
