@@ -11,6 +11,7 @@ import numpy as np
 from index.release import Release, open_release
 from service.follow import Follower
 from service.keys import Keys
+from service.known_texts import KnownTexts
 from service.matcher import Matcher
 from service.metrics import Metrics
 from service.query_vectors import QueryVectors
@@ -86,6 +87,7 @@ class Opener:
                 version,
                 matcher,
                 release,
+                texts=KnownTexts(release),
                 remote=remote,
                 about=_about(version, release),
                 close=opened.pop_all().close,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from service.known_texts import KnownTexts
 from service.matcher import Matcher
 from service.title_vectors import RemoteTitles
 
@@ -34,6 +35,7 @@ class Serving:
         version: Of the release; None when there is none.
         matcher: Answers the questions.
         filterable: Finds the rows of a filter.
+        texts: Finds titles by their texts; None without a release.
         remote: Its titles in Redis, when there is a Redis.
         about: What /info says about the release; empty without one.
         close: Called once nobody uses it any more.
@@ -42,6 +44,7 @@ class Serving:
     version: str | None
     matcher: Matcher
     filterable: Filterable
+    texts: KnownTexts | None = None
     remote: RemoteTitles | None = None
     about: dict[str, Any] = field(default_factory=dict)
     close: Callable[[], None] = _nothing

@@ -69,11 +69,16 @@ def _vectors(
 def _fill_known(vectors: np.ndarray, serving: Serving, documents: Sequence[RerankDocument]) -> np.ndarray:
     """Put the vectors of known titles into their rows; returns which these are, bool (n,)."""
     known = np.zeros(len(documents), bool)
-    ids = {place: document.id for place, document in enumerate(documents) if document.id is not None}
-    if ids:
+    titles = serving.matcher.titles
+    if ids := {place: one.id for place, one in enumerate(documents) if one.id is not None}:
         places = np.array(list(ids))
-        kept, found = serving.matcher.titles.vectors_of(list(ids.values()))
+        kept, found = titles.vectors_of(list(ids.values()))
         vectors[places[found]], known[places] = kept[found], found
+    texts = {place: one.text for place, one in enumerate(documents) if not known[place] and one.text}
+    if texts and serving.texts is not None:
+        places, rows = np.array(list(texts)), serving.texts.rows_of(list(texts.values()))
+        found = rows >= 0
+        vectors[places[found]], known[places] = titles.vectors(rows[found]), found
     return known
 
 

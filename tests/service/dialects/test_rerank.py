@@ -178,6 +178,17 @@ class TestJina:
         expected = matched(http, [{"id": "a-3"}, {"text": "red phone"}])
         assert [(one["index"], one["relevance_score"]) for one in results] == expected
 
+    def test_the_text_of_a_published_title_is_not_encoded_again(
+        self, http: httpx.Client, bundle: Bundle
+    ) -> None:
+        """It is judged by the release's vector, as if its id had been given."""
+        found = http.post("/v1/search", json={"query": "music", "k": 3}).json()["matches"]
+        documents = ["red phone", *(title["title"] for title in found)]
+        answer = http.post("/v1/rerank", json={"query": QUERY, "documents": documents}).json()
+        expected = matched(http, ["red phone", *({"id": title["id"]} for title in found)])
+        assert [(one["index"], one["relevance_score"]) for one in answer["results"]] == expected
+        assert answer["usage"]["total_tokens"] == sum(map(bundle.count_tokens, [QUERY, "red phone"]))
+
     def test_usage_counts_what_had_to_be_encoded(self, http: httpx.Client, bundle: Bundle) -> None:
         """Known titles cost no tokens."""
         known: list[Any] = [{"id": "a-1"}, {"id": "a-2"}]
