@@ -230,13 +230,22 @@ def _mined(
     return [mined_pairs(*one, **options) for one in zip(sets, splits, pairs, strict=True)]
 
 
-def encode_sets(towers: Towers, sets: Sequence[PairSet]) -> list[ScorerPairs]:
-    """Encode each different text once as a query and once as a title, and return the sets as rows of one table."""
+def encode_sets(towers: Towers, sets: Sequence[PairSet], *, kept: Path | None = None) -> list[ScorerPairs]:
+    """Encode each different text once as a query and once as a title, and return the sets as rows of one table.
+
+    Args:
+        towers: What encodes.
+        sets: The pairs.
+        kept: File of these texts' vectors by these towers: taken from there, or made there; None keeps none.
+    """
     queries = list(dict.fromkeys(text for pairs in sets for text in pairs.queries))
     titles = list(dict.fromkeys(text for pairs in sets for text in pairs.titles))
-    with _bar("Encoding", len(queries) + len(titles)) as step:
-        parts = [*_chunks(towers.encode_queries, queries, step), *_chunks(towers.encode_titles, titles, step)]
-    vectors = np.concatenate(parts)
+    if kept is not None and kept.is_file():
+        vectors = np.load(kept)
+    else:
+        vectors = _encoded(towers, queries, titles)
+        if kept is not None:
+            _keep(vectors, kept)
     query_row = {text: i for i, text in enumerate(queries)}
     title_row = {text: len(queries) + i for i, text in enumerate(titles)}
     return [
@@ -249,6 +258,20 @@ def encode_sets(towers: Towers, sets: Sequence[PairSet]) -> list[ScorerPairs]:
         )
         for number, pairs in enumerate(sets)
     ]
+
+
+def _encoded(towers: Towers, queries: list[str], titles: list[str]) -> Floats:
+    with _bar("Encoding", len(queries) + len(titles)) as step:
+        parts = [*_chunks(towers.encode_queries, queries, step), *_chunks(towers.encode_titles, titles, step)]
+    return np.concatenate(parts)
+
+
+def _keep(vectors: Floats, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as file:
+        np.save(file, vectors)
+    unfinished.replace(path)
 
 
 def _chunks(

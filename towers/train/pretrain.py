@@ -218,7 +218,9 @@ def split_held_out(texts: Sequence[str], *, share: float) -> tuple[list[str], li
     first.pop("", None)
     sides: tuple[list[str], list[str]] = ([], [])
     for key, text in first.items():
-        draw = int.from_bytes(hashlib.sha256(f"{_PROBE_SEED}\0{key}".encode()).digest()[:8], "big") / 2**64
+        # "probe": or texts that were held out before, by a draw like this one, would leave none below the share here
+        digest = hashlib.sha256(f"probe\0{_PROBE_SEED}\0{key}".encode()).digest()
+        draw = int.from_bytes(digest[:8], "big") / 2**64
         sides[draw < share and len(sides[1]) < _MOST_HELD_OUT].append(text)
     if not sides[0] or not sides[1]:
         raise InputError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from towers.train.data import PairSet, Split
 from towers.train.mine import hard_negatives
 from towers.train.precision import Precision
 from towers.train.scorer_training import ScorerPairs, ScorerRecipe
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -104,6 +107,11 @@ def find_teacher(
     else:
         options: dict[str, Any] = {"checkpoint": checkpoint, "work": work, "resume": resume}
         model = fit_cross(sets, splits, recipe=recipe, **options)
+    return as_teacher(model)
+
+
+def as_teacher(model: CrossEncoder) -> Score:
+    """Return what a cross-encoder says of queries and titles, computed in int8: a pass over all pairs is not cheap."""
     return CrossGraphRunner(model, precision=_TEACHING).scores
 
 

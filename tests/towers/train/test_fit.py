@@ -194,6 +194,20 @@ def test_mined_pairs_are_new_of_the_training_side_and_no_more_than_are_lacking(c
     assert set(mined.titles) <= set(train.titles)
 
 
+def test_kept_vectors_are_those_that_were_encoded(checkpoint: Path, tmp_path: Path) -> None:
+    """What is taken from a file is what was put there, for each place of each pair, and nothing is encoded again."""
+    pairs = word_pairs(40)
+    towers = TorchTowers(load_tower(checkpoint))
+    (plain,) = encode_sets(towers, [pairs])
+    kept = tmp_path / "new" / "vectors.npy"
+    (first,) = encode_sets(towers, [pairs], kept=kept)
+    kept.rename(other := tmp_path / "other.npy")
+    (again,) = encode_sets(None, [pairs], kept=other)  # type: ignore[arg-type]
+    for found in (first, again):
+        assert np.array_equal(found.vectors[found.titles], plain.vectors[plain.titles])
+    assert list(kept.parent.iterdir()) == []
+
+
 def test_a_triplet_takes_the_labelled_negative_first(checkpoint: Path) -> None:
     """What a person called no match is a better negative than a mined title; a known match is never one."""
     queries, titles = ["red shoes", "red shoes", "hot tea"], ["shoes red", "blue coat", "tea hot"]

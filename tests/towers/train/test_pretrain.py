@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.golden.make_tiny import tiny_tokenizer
 from tests.towers.train.test_mlm import masked_checkpoint
 from towers.errors import InputError
+from towers.labelled import Texts
 from towers.train.base import load_classifier, load_tower
 from towers.train.entities import EntityFinder
 from towers.train.marking import MarkedTexts, Marker
@@ -22,6 +23,7 @@ from towers.train.mlm import MaskedModel, load_masked
 from towers.train.mlm_training import batch_order, schedule
 from towers.train.pretrain import FACTS, PretrainRecipe, PretrainResult, make_probe, pretrain, split_held_out
 from towers.train.segment import Segmenter, count_words
+from towers.train.sentiment import split_texts
 
 # What follows a colour is settled by it, so that there is something to learn.
 COLOURS = {"red": "leather shoes", "blue": "wool jacket", "green": "usb cable", "white": "cotton shirt"}
@@ -206,6 +208,15 @@ def test_held_out_texts_are_nobody_elses() -> None:
     fewer = split_held_out(TEXTS[20:], share=0.3)
     assert set(fewer[0]) <= set(train)
     assert set(fewer[1]) <= set(held_out)
+
+
+@pytest.mark.parametrize("seed", [12, 13, 14])
+def test_texts_that_a_classifier_did_not_hold_out_can_be_held_out_here(seed: int) -> None:
+    """Both draw by a text's words; were it the same draw, none of the classifier's training texts would be left."""
+    words = Texts([f"word {i}" for i in range(400)], np.zeros(400, np.int64))
+    train, _ = split_texts(words, share=0.15, seed=seed)
+    _, held_out = split_held_out(train.texts, share=0.1)
+    assert 10 < len(held_out) < 80
 
 
 @pytest.mark.parametrize("texts", [[], ["", " "], ["one text"], ["same", "Same ", "same"]])

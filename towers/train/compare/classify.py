@@ -96,8 +96,8 @@ class SentimentRows:
         stages, steps = recipe.stages, 0
         model: nn.Module = self._start(recipe)
         if "pretrain" in stages:
-            settings = self._setting.scaled(stages["pretrain"])
-            texts = [*self._data.train.texts, *self._data.extra]
+            texts = self._data.texts
+            settings = self._setting.pretraining(stages["pretrain"], texts=len(texts))
             done = pretrain(self._setting.base, texts, recipe=settings, work=work / "pretrain", resume=True)
             torch.manual_seed(self._setting.seed)
             model, steps = load_classifier(done.directory, num_labels=len(LABELS))[0], settings.steps

@@ -37,6 +37,8 @@ _WORK = "work"
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 # Below this budget fewer rows are held out: measuring must leave time for training.
 _SHORT_BUDGET_S, _FEW_HELD_OUT, _HELD_OUT = 3600, 1000, 5000
+# Training pairs that are used, for each second: several rows encode all of them, some 400 texts a second.
+_PAIRS_A_SECOND = 6
 
 Files = Annotated[
     list[Path] | None,
@@ -199,7 +201,7 @@ def _options(
     wanted = find_recipes([name.strip() for name in recipes.split(",") if name.strip()])
     extra = tuple(read_short_texts(unlabelled)) if unlabelled else ()
     most = _FEW_HELD_OUT if budget_s < _SHORT_BUDGET_S else _HELD_OUT
-    match, sentiment = _data(files, extra=extra, most=most)
+    match, sentiment = _data(files, extra=extra, most=most, most_train=round(_PAIRS_A_SECOND * budget_s))
     return Options(
         match=match,
         sentiment=sentiment,
@@ -222,12 +224,14 @@ def has_bf16() -> bool:
 
 
 def _data(
-    files: Sequence[Path], *, extra: Sequence[str], most: int
+    files: Sequence[Path], *, extra: Sequence[str], most: int, most_train: int
 ) -> tuple[MatchData | None, TextData | None]:
     kinds = {path: _kind(path) for path in files}
     pairs = [read_pair_set(path) for path in files if kinds[path] == TASKS[0]]
     texts = [path for path in files if kinds[path] == TASKS[1]]
-    match = match_data(pairs, seed=FIRST_SEED, extra=extra, most=most) if pairs else None
+    match = None
+    if pairs:
+        match = match_data(pairs, seed=FIRST_SEED, extra=extra, most=most, most_train=most_train)
     if not texts:
         return match, None
     name = " + ".join(file_stem(path) for path in texts)

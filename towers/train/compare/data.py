@@ -130,7 +130,12 @@ class TextData:
 
 
 def match_data(
-    sets: Sequence[PairSet], *, seed: int, extra: Sequence[str] = (), most: int = MOST_TEST
+    sets: Sequence[PairSet],
+    *,
+    seed: int,
+    extra: Sequence[str] = (),
+    most: int = MOST_TEST,
+    most_train: int | None = None,
 ) -> MatchData:
     """Split sets of pairs by query into train, dev and test.
 
@@ -139,6 +144,8 @@ def match_data(
         seed: Of the draw.
         extra: Texts without labels.
         most: Pairs of all sets together that are held out for the table, about; and half as many for dev.
+        most_train: Pairs of all sets together that are left to train on and for dev, about, drawn by query; None for
+            all. What no training gets to see in the time there is need not be encoded and searched for negatives.
 
     Raises:
         InputError: A set is too small to be split in three.
@@ -152,8 +159,17 @@ def match_data(
             f"{' + '.join(x.name for x in sets)}: only {sum(len(x) for x in test)} pairs could be held out for the "
             f"table, expected {_LEAST_TEST}; give at least {int(_LEAST_TEST / TEST_SHARE)} pairs of many queries"
         )
+    inner = _at_most(inner, most_train, seed=seed)
     share = min(DEV_SHARE, most / 2 / sum(len(pairs) for pairs in inner))
     return MatchData(inner, split_pairs(inner, dev_share=share, seed=seed), test, tuple(extra))
+
+
+def _at_most(sets: list[PairSet], most: int | None, *, seed: int) -> list[PairSet]:
+    total = sum(len(pairs) for pairs in sets)
+    if most is None or total <= most:
+        return sets
+    drawn = split_pairs(sets, dev_share=most / total, seed=seed + 1)
+    return [subset(pairs, split.dev) for pairs, split in zip(sets, drawn, strict=True)]
 
 
 def text_data(

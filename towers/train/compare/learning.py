@@ -19,12 +19,13 @@ from towers.sentiment import LABELS
 from towers.train.base import load_classifier
 from towers.train.compare.classify import METRIC
 from towers.train.compare.data import MatchData, TextData
+from towers.train.compare.encoded import encoded_once
 from towers.train.compare.match import METRICS
 from towers.train.compare.results import LearningPoint, write_whole
 from towers.train.compare.setting import BUNDLE, LEAST_STEPS, Setting
 from towers.train.curve import SHARES, CurvePoint, learning_curve, nested_parts, nested_splits
 from towers.train.data import Split
-from towers.train.fit import FitRecipe, encode_sets, fit_scorer
+from towers.train.fit import FitRecipe, fit_scorer
 from towers.train.scorer_training import logits_of
 from towers.train.sentiment import classify, sentiment_report, softmax
 from towers.train.sentiment_training import run_trainer
@@ -58,8 +59,8 @@ def _kept(data: MatchData | TextData, setting: Setting) -> list[CurvePoint]:
 def match_curve(data: MatchData, setting: Setting) -> list[CurvePoint]:
     """Train the scorer on shares of the pairs, by query, and measure it on the test pairs."""
     folder = setting.folder(setting.recipes[FULL]) / BUNDLE
-    pairs = encode_sets(open_bundle(folder), [*data.sets, *data.test])
-    known, test = pairs[: len(data.sets)], pairs[len(data.sets) :]
+    bundle = open_bundle(folder)
+    known, test = encoded_once(bundle, data.sets, setting), encoded_once(bundle, data.test, setting)
     metric = METRICS[data.sets[0].kind]
 
     def quality(splits: list[Split]) -> float:

@@ -23,6 +23,7 @@ from towers.train.base import load_tower
 from towers.train.card import model_card
 from towers.train.clean import clean_split
 from towers.train.compare.data import MatchData, plain, subset
+from towers.train.compare.encoded import encoded_once
 from towers.train.compare.measure import Calls
 from towers.train.compare.setting import BUNDLE, Made, Setting
 from towers.train.cross_encoder import cost_per_thousand, cross_scores, fit_cross
@@ -37,6 +38,7 @@ from towers.train.report import Calibrated, calibrate, compare
 from towers.train.scorer import ResidualScorer
 from towers.train.scorer_training import join_pairs
 from towers.train.structure import structured
+from towers.train.taught import as_teacher
 from towers.train.template import Templates
 from towers.train.write import write_bundle
 
@@ -67,6 +69,7 @@ class MatchRows:
         self._setting = setting
         self._templates = Templates()
         self._masked: dict[str, Any] = {}
+        self._teachers: dict[str, Score] = {}
 
     def make(self, recipe: Recipe) -> Made:
         """Make a row: train, write the bundle, measure its quality."""
@@ -102,10 +105,9 @@ class MatchRows:
         steps = 0
         tower = start.query or start.title
         if "pretrain" in stages:
-            settings = self._setting.scaled(stages["pretrain"])
-            done = pretrain(
-                self._setting.base, self._data.texts, recipe=settings, work=work / "pretrain", resume=True
-            )
+            texts = self._data.texts
+            settings = self._setting.pretraining(stages["pretrain"], texts=len(texts))
+            done = pretrain(self._setting.base, texts, recipe=settings, work=work / "pretrain", resume=True)
             tower, steps = load_tower(done.directory), settings.steps
             self._masked[recipe.name] = {"masked_loss": done.curve}
         teacher = copy.deepcopy(tower) if "distil" in stages else None
@@ -188,8 +190,10 @@ class MatchRows:
         """What the recipe's cross-encoder says of queries and titles; None where it has none."""
         if not recipe.teacher:
             return None
-        cross = self._cross(self._setting.recipes[recipe.teacher])
-        return lambda queries, titles: cross_scores(cross, queries, titles)
+        if recipe.teacher not in self._teachers:
+            cross = self._cross(self._setting.recipes[recipe.teacher])
+            self._teachers[recipe.teacher] = as_teacher(cross)
+        return self._teachers[recipe.teacher]
 
     # Bundles.
 
@@ -224,7 +228,7 @@ class MatchRows:
             notes = []
         else:
             settings = replace(settings, scorer=replace(recipe.stages["scorer"], seed=self._setting.seed))
-            pairs = encode_sets(served, sets)
+            pairs = encoded_once(served, sets, self._setting)
             chosen, metrics, kind = fit_scorer(sets, splits, pairs, settings, teacher=self._teacher(recipe))
             notes = (
                 [] if kind == "residual" else ["the DNN did not beat calibrated cosine on dev, which is kept"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from towers.train.compare.results import write_whole
+from towers.train.pretrain import PretrainRecipe
 from towers.train.recipe import Recipe
 from towers.train.sentiment import MAX_TOKENS
 
@@ -16,6 +17,8 @@ BUNDLE = "bundle"
 _ROW = "row.json"
 # Fewer steps than this are no training at all: warmup and schedule need some.
 LEAST_STEPS = 8
+# Held-out texts that the loss of further pretraining is measured on: at full length, and at the least.
+_PROBE_TEXTS, _LEAST_PROBE_TEXTS = 1000, 200
 
 T = TypeVar("T")
 
@@ -69,6 +72,15 @@ class Setting:
             "max_tokens": self.max_tokens,
         }
         return replace(stage, **{name: value for name, value in wanted.items() if name in known})  # type: ignore[type-var]
+
+    def pretraining(self, stage: PretrainRecipe, *, texts: int) -> PretrainRecipe:
+        """Return further pretraining's settings; few steps are measured less often, and on fewer of its `texts`."""
+        probe = max(_LEAST_PROBE_TEXTS, self.factor * _PROBE_TEXTS)
+        return replace(
+            self.scaled(stage),
+            points=max(1, round(self.factor * stage.points)),
+            dev_share=min(stage.dev_share, probe / max(1, texts)),
+        )
 
 
 @dataclass(frozen=True)

@@ -232,6 +232,18 @@ def test_no_text_is_in_two_parts(inputs: tuple[list[Path], str]) -> None:
     assert not (test | dev) & {text_key(text) for text in pairs.texts}
 
 
+def test_a_short_budget_trains_on_some_of_the_pairs_and_is_measured_on_the_same_ones(
+    inputs: tuple[list[Path], str],
+) -> None:
+    """Encoding every pair would leave no time to train; what the table is measured on does not change."""
+    pairs = read_pair_set(inputs[0][0])
+    everything = match_data([pairs], seed=3)
+    some = match_data([pairs], seed=3, most_train=len(everything.sets[0]) // 2)
+    assert [one.queries for one in some.test] == [one.queries for one in everything.test]
+    assert len(some.sets[0]) < 0.7 * len(everything.sets[0])
+    assert set(some.sets[0].queries) < set(everything.sets[0].queries)
+
+
 def test_too_little_data_is_refused(inputs: tuple[list[Path], str], tmp_path: Path) -> None:
     """A table measured on a handful of rows would say nothing."""
     from towers.labelled import read_texts
