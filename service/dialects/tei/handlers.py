@@ -12,6 +12,7 @@ from pydantic_core import to_json
 
 from index.vectors import cosines_of
 from service.complaints import parse
+from service.dialects.documents import document_vectors
 from service.dialects.tei.schemas import (
     PredictItem,
     TeiCut,
@@ -33,6 +34,8 @@ from service.dialects.texts import (
     tower_of,
 )
 from service.handlers import felt, need_sentiment
+from service.matcher import Clock
+from service.serving import Serving
 from service.state import State
 from towers.errors import InputError
 from towers.sentiment import NAMES
@@ -67,13 +70,23 @@ def rerank(state: State, body: bytes) -> bytes:
     request = parse(TeiRerankRequest, body)
     (query,) = _fitting(state, "query", [request.query], "query", request)
     texts = _fitting(state, "texts", request.texts, "title", request)
+    clock = Clock()
     with state.in_use.use() as serving:
-        judged = serving.matcher.match(query, texts=texts)
-    state.metrics.observe_stages(judged.milliseconds)
-    scores = logits(judged.scores) if request.raw_scores else judged.scores
+        vector = clock.lap("encode", serving.matcher.query_vector(query))
+        fetched = document_vectors(state, serving, texts, ids=[None] * len(texts), field="texts")
+        vectors, _ = clock.lap("fetch", fetched)
+        scores, _ = clock.lap("score", serving.matcher.judge(vector, vectors))
+    state.metrics.observe_stages(clock.laps)
+    if request.raw_scores:
+        scores = logits(scores)
     order = np.argsort(-scores, kind="stable").tolist()
     numbers = scores.tolist()
     return to_json([_rank(index, numbers[index], request) for index in order])
+
+
+def _documents(state: State, serving: Serving, texts: Sequence[str]) -> np.ndarray:
+    """Vectors (n, dim) of texts, of which the release may have some."""
+    return document_vectors(state, serving, texts, ids=[None] * len(texts), field="texts")[0]
 
 
 def _rank(index: int, score: float, request: TeiRerankRequest) -> dict[str, Any]:

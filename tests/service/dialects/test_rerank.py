@@ -189,6 +189,14 @@ class TestJina:
         assert [(one["index"], one["relevance_score"]) for one in answer["results"]] == expected
         assert answer["usage"]["total_tokens"] == sum(map(bundle.count_tokens, [QUERY, "red phone"]))
 
+    def test_so_it_is_in_the_dialect_without_a_version(self, http: httpx.Client) -> None:
+        """text-embeddings-inference's clients know no ids at all."""
+        found = http.post("/v1/search", json={"query": "music", "k": 3}).json()["matches"]
+        texts = ["red phone", *(title["title"] for title in found)]
+        ranks = http.post("/rerank", json={"query": QUERY, "texts": texts}).json()
+        expected = matched(http, ["red phone", *({"id": title["id"]} for title in found)])
+        assert [(one["index"], round(one["score"], 6)) for one in ranks] == expected
+
     def test_usage_counts_what_had_to_be_encoded(self, http: httpx.Client, bundle: Bundle) -> None:
         """Known titles cost no tokens."""
         known: list[Any] = [{"id": "a-1"}, {"id": "a-2"}]
