@@ -61,8 +61,8 @@ def _add_vectors(app: FastAPI, state: State) -> None:
         """The vector of each text."""
         return await answered(state, handlers.embed, request)
 
-    # Clients that know the server's address only ask there; GET / is the page.
-    app.post("/", **_described(TeiEmbedRequest, list[list[float]]))(embed)
+    # Clients that know the server's address only ask there; GET / is the page, and the document has neither.
+    app.post("/", include_in_schema=False)(embed)
 
     @app.post("/similarity", **_described(TeiSimilarityRequest, list[float]))
     async def similarity(request: Request) -> Response:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, StringConstraints, Tag
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    Tag,
+)
 
 # Empty ones are told apart from malformed ones by the handlers: they have a status of their own.
 TeiText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
@@ -40,7 +49,7 @@ PromptName = Annotated[
 class TeiCut(BaseModel):
     """What to do with texts that are longer than the towers read."""
 
-    truncate: bool | None = Field(None, description="cut them; otherwise they are refused with 413")
+    truncate: StrictBool | None = Field(None, description="cut them; otherwise they are refused with 413")
     truncation_direction: Direction = Field("right", description="which end is cut off, left or right")
 
 
@@ -49,8 +58,8 @@ class TeiEmbedRequest(TeiCut):
 
     inputs: TeiInputs = Field(examples=["What is Deep Learning?"])
     prompt_name: PromptName = None
-    normalize: bool = Field(True, description="vectors have length 1 in any case")
-    dimensions: int | None = Field(None, description="the width of the bundle's vectors, or unset")
+    normalize: StrictBool = Field(True, description="vectors have length 1 in any case")
+    dimensions: StrictInt | None = Field(None, description="the width of the bundle's vectors, or unset")
 
 
 class TeiSimilarityInputs(BaseModel):
@@ -78,22 +87,22 @@ class TeiRerankRequest(TeiCut):
 
     query: TeiText
     texts: list[TeiText]
-    raw_scores: bool = Field(False, description="logits instead of probabilities")
-    return_text: bool = False
+    raw_scores: StrictBool = Field(False, description="logits instead of probabilities")
+    return_text: StrictBool = False
 
 
 class TeiPredictRequest(TeiCut):
     """Texts to classify: one, or a batch in which each is in a list of its own."""
 
     inputs: PredictInputs = Field(examples=["I like you.", [["I like you."], ["I hate pineapples."]]])
-    raw_scores: bool = Field(False, description="logarithms of the probabilities instead of these")
+    raw_scores: StrictBool = Field(False, description="logarithms of the probabilities instead of these")
 
 
 class TeiTokenizeRequest(BaseModel):
     """Texts to split into tokens."""
 
     inputs: TeiInputs = Field(examples=["What is Deep Learning?"])
-    add_special_tokens: bool = True
+    add_special_tokens: StrictBool = True
     prompt_name: PromptName = None
 
 

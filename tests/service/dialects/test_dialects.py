@@ -132,6 +132,8 @@ def test_the_document_describes_every_route_with_body_and_answer(client: TestCli
     for name in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
         assert name in schemas
     for _, path in posted(state):
+        if path == "/":
+            continue  # stands for /embed where a client knows the address only
         described = document["paths"][path]["post"]
         assert described["requestBody"]["content"]["application/json"]["schema"]
         assert described["responses"]["200"]["content"]["application/json"]["schema"]

@@ -12,16 +12,18 @@ from huggingface_hub.errors import HfHubHTTPError
 from pydantic import TypeAdapter
 from starlette.testclient import TestClient
 
+from index.titles import digest_of
 from service.app import create_app
 from service.compose import compose
 from service.dialects.tei import handlers
 from service.dialects.tei.handlers import logits
 from service.dialects.tei.schemas import TeiError, TeiPrediction, TeiRank, TeiToken
 from service.errors import TooLargeError
+from service.known_texts import KnownTexts
 from service.schemas import InfoAnswer
 from service.settings import Settings
 from tests.service.dialects.prefixed import prefixed_bundle
-from tests.service.fakes import FakeBundle, FakeRelease, fake_state
+from tests.service.fakes import TITLES, FakeBundle, FakeRelease, fake_state
 from tests.service.served import Served, make_release, publish_by_hand
 from towers import Bundle
 
@@ -277,6 +279,29 @@ def test_a_query_of_a_rerank_is_kept_for_the_next(tmp_path: Path) -> None:
         for text in ("first", "second"):
             client.post("/rerank", json={"query": "shoe", "texts": [text]})
     assert bundle.encoded.count("shoe") == 1
+
+
+class TitlesByDigest:
+    """What KnownTexts asks of a release."""
+
+    count = len(TITLES)
+
+    def digests(self) -> np.ndarray:
+        return np.array([digest_of(title.title.encode()) for title in TITLES])
+
+
+def test_texts_that_are_published_titles_are_not_encoded_again(tmp_path: Path) -> None:
+    """They and others have the vectors of their own places."""
+    bundle, texts = FakeBundle(), ["a new one", TITLES[1].title, "another", TITLES[0].title]
+    state = fake_state(tmp_path, release=FakeRelease(), bundle=bundle)
+    with state.in_use.use() as serving:
+        serving.texts = KnownTexts(TitlesByDigest())
+    with TestClient(create_app(state)) as client:
+        ranks = client.post("/rerank", json={"query": "blue shoe", "texts": texts}).json()
+        assert not {TITLES[0].title, TITLES[1].title} & set(bundle.encoded)
+        by_text = client.post("/v1/match", json={"query": "blue shoe", "titles": texts}).json()["matches"]
+    for rank in ranks:
+        assert rank["score"] == pytest.approx(by_text[rank["index"]]["score"], abs=1e-5)
 
 
 def test_logits_are_finite_and_rise() -> None:
