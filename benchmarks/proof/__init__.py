@@ -1,0 +1,1 @@
+"""The proof that the service holds: under load, over time, through faults; each script says what it asks."""
