@@ -34,18 +34,18 @@ COMMANDS = {
     "fit": ("towers.train.cli:fit_command", "Train a bundle on labelled pairs."),
     "fit-sentiment": ("towers.train.cli:fit_sentiment_command", "Train a sentiment head on labelled texts."),
     "pretrain": (
-        "towers.train.pretrain_cli:pretrain_command",
+        "towers.train.pretraining.pretrain_cli:pretrain_command",
         "Train a checkpoint further on your own texts.",
     ),
     "tune": (
-        "towers.train.tune_cli:tune_command",
+        "towers.train.classifiers.tune_cli:tune_command",
         "Train a classifier on a task of GLUE or your own examples.",
     ),
     "distil": (
-        "towers.train.distil_cli:distil_command",
+        "towers.train.distillation.distil_cli:distil_command",
         "Make a smaller tower that gives a checkpoint's vectors.",
     ),
-    "export": ("towers.train.export_cli:export_command", "Make a bundle from a checkpoint."),
+    "export": ("towers.train.exporting.export_cli:export_command", "Make a bundle from a checkpoint."),
     "compare": (
         "towers.train.compare.cli:compare_command",
         "Measure all optimisations on your own data.",
@@ -53,7 +53,10 @@ COMMANDS = {
     "recipe": ("towers.train.compare.cli:recipe_command", "Make a bundle by one recipe."),
     "recipes": ("towers.train.compare.cli:recipes_command", "List the recipes, or tell all about one."),
     "build": ("towers.train.cli:build_command", "Make a whole bundle from a recipe."),
-    "data": ("towers.train.data_cli:data_app", "Clean and augment training data, mine hard negatives."),
+    "data": (
+        "towers.train.dataset.data_cli:data_app",
+        "Clean and augment training data, mine hard negatives.",
+    ),
 }
 """Name: (module and object, what it does)."""
 

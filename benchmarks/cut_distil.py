@@ -50,14 +50,14 @@ from benchmarks.original import Original, checkpoint_of
 from towers import Bundle
 from towers.evaluate import evaluate_match
 from towers.labelled import Pairs, read_pairs
-from towers.train.assemble import tower_parts
 from towers.train.base import load_tower
-from towers.train.cut import cut
-from towers.train.distil import DistilRecipe, distil_tower
-from towers.train.narrow import NarrowRecipe, narrow
-from towers.train.precision import Precision
-from towers.train.query_tower import with_query_tower
+from towers.train.distillation.distil import DistilRecipe, distil_tower
+from towers.train.distillation.query_tower import with_query_tower
+from towers.train.exporting.assemble import tower_parts
+from towers.train.exporting.precision import Precision
 from towers.train.short_texts import read_short_texts
+from towers.train.structures.cut import cut
+from towers.train.structures.narrow import NarrowRecipe, narrow
 from towers.train.write import read_parts, write_bundle
 
 TEXTS = (

@@ -31,7 +31,7 @@ from towers.graph import Graph
 from towers.labelled import Texts
 from towers.sentiment import LABELS
 from towers.tokens import TokenReader
-from towers.train.exits import ExitRecipe
+from towers.train.early_exit.exits import ExitRecipe
 
 BATCH = 32
 

@@ -14,12 +14,11 @@ from benchmarks.common import data_file
 from towers import Bundle
 from towers.exits import RULES, ExitPlan
 from towers.labelled import Texts, read_texts
-from towers.train.assemble import with_sentiment
 from towers.train.base import load_classifier
-from towers.train.cut import cut
-from towers.train.exits import ExitRecipe, fit_exits
-from towers.train.export import Precision
-from towers.train.export_exits import with_exits, without_head
+from towers.train.early_exit.exits import ExitRecipe, fit_exits
+from towers.train.early_exit.export_exits import with_exits, without_head
+from towers.train.exporting.assemble import with_sentiment
+from towers.train.exporting.export import Precision
 from towers.train.sentiment import (
     SentimentRecipe,
     SentimentResult,
@@ -28,6 +27,7 @@ from towers.train.sentiment import (
     split_texts,
 )
 from towers.train.sources import unescape
+from towers.train.structures.cut import cut
 from towers.train.write import Parts, read_parts, write_bundle
 
 TWEETS = "sentiment/en/semeval2013_16.jsonl.gz"

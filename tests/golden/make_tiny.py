@@ -88,7 +88,7 @@ def make(out: Path) -> None:
 
     from towers.bundle import LAYOUT
     from towers.train.base import load_classifier, load_tower
-    from towers.train.export import (
+    from towers.train.exporting.export import (
         Precision,
         SentimentGraph,
         TowerGraph,

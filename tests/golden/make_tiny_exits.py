@@ -35,11 +35,11 @@ def make(out: Path) -> None:
     from towers.bundle import LAYOUT
     from towers.exits import ExitPlan, entropy
     from towers.train.base import load_classifier
-    from towers.train.exit_graphs import export_stages, quantize_stages, stage_probabilities
-    from towers.train.exit_model import ExitClassifier
-    from towers.train.export import Precision
-    from towers.train.export_exits import without_head
-    from towers.train.teacher import token_ids
+    from towers.train.distillation.teacher import token_ids
+    from towers.train.early_exit.exit_graphs import export_stages, quantize_stages, stage_probabilities
+    from towers.train.early_exit.exit_model import ExitClassifier
+    from towers.train.early_exit.export_exits import without_head
+    from towers.train.exporting.export import Precision
     from towers.train.write import read_parts, write_bundle
 
     with tempfile.TemporaryDirectory() as folder:

@@ -11,13 +11,13 @@ from towers.bundle import LAYOUT, Bundle, open_bundle
 from towers.errors import InputError
 from towers.labelled import Texts, read_texts
 from towers.train.adversarial import AdversarialRecipe
-from towers.train.assemble import tower_parts, with_scorer, with_sentiment
 from towers.train.card import model_card
-from towers.train.cross_encoder import CrossRecipe
+from towers.train.cross.cross_encoder import CrossRecipe
 from towers.train.data import PairSet, read_pair_set
-from towers.train.exits import ExitRecipe, fit_exits
-from towers.train.export import Precision
-from towers.train.export_exits import with_exits, without_head
+from towers.train.early_exit.exits import ExitRecipe, fit_exits
+from towers.train.early_exit.export_exits import with_exits, without_head
+from towers.train.exporting.assemble import tower_parts, with_scorer, with_sentiment
+from towers.train.exporting.export import Precision
 from towers.train.finetune import TowerRecipe
 from towers.train.fit import FitRecipe, fit
 from towers.train.scorer_training import ScorerRecipe

@@ -21,10 +21,10 @@ from towers.train.adversarial import METHODS, AdversarialRecipe
 from towers.train.base import DEFAULT_BASE, DEFAULT_LICENCE
 from towers.train.build import build, fit_parts, read_text_sources, sentiment_parts
 from towers.train.card import model_card
-from towers.train.cross_encoder import CrossRecipe
+from towers.train.cross.cross_encoder import CrossRecipe
 from towers.train.data import read_pair_set
-from towers.train.exits import ExitRecipe
-from towers.train.export import Precision
+from towers.train.early_exit.exits import ExitRecipe
+from towers.train.exporting.export import Precision
 from towers.train.finetune import TowerRecipe
 from towers.train.fit import FitRecipe
 from towers.train.scorer_training import ScorerRecipe

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from towers.errors import InputError
 from towers.train.adversarial import AdversarialRecipe, adversarial_trainer
 from towers.train.data import PairSet, Split, text_key
-from towers.train.mine import hard_negatives, known_positives
+from towers.train.dataset.mine import hard_negatives, known_positives
 from towers.train.trainer import after_training, common_arguments, keeping_weights, newest_checkpoint
 from towers.train.weights import load_weights, save_weights
 

@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from towers.errors import InputError
 from towers.train.adversarial import AdversarialRecipe
 from towers.train.base import load_tower
-from towers.train.cross_encoder import CrossRecipe
+from towers.train.cross.cross_encoder import CrossRecipe
+from towers.train.cross.taught import Score, dev_texts, find_teacher, taught_pairs
 from towers.train.data import PairSet, Split, split_pairs
+from towers.train.dataset.mine import MOST_FOR_A_QUERY, SHARE_OF_POSITIVE, mined_pairs
 from towers.train.finetune import TowerRecipe, finetune
-from towers.train.mine import MOST_FOR_A_QUERY, SHARE_OF_POSITIVE, mined_pairs
 from towers.train.report import Calibrated, calibrate, calibrate_scores, compare, wins
 from towers.train.scorer import ResidualScorer
 from towers.train.scorer_training import ScorerPairs, ScorerRecipe, join_pairs, planned_epochs, train_scorer
-from towers.train.taught import Score, dev_texts, find_teacher, taught_pairs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -25,22 +25,22 @@ from typing import Any
 
 from towers.errors import InputError
 from towers.train.adversarial import AdversarialRecipe
-from towers.train.albert import AlbertRecipe
-from towers.train.augment import AugmentRecipe
-from towers.train.clean import CleanRecipe
-from towers.train.cross_encoder import CrossRecipe
-from towers.train.cut import CutRecipe
-from towers.train.distil import DistilRecipe
-from towers.train.exits import ExitRecipe
-from towers.train.export import Precision
+from towers.train.cross.cross_encoder import CrossRecipe
+from towers.train.dataset.augment import AugmentRecipe
+from towers.train.dataset.clean import CleanRecipe
+from towers.train.distillation.distil import DistilRecipe
+from towers.train.early_exit.exits import ExitRecipe
+from towers.train.exporting.export import Precision
 from towers.train.finetune import TowerRecipe
-from towers.train.heads import HeadRecipe
-from towers.train.lstm import LstmRecipe
-from towers.train.narrow import NarrowRecipe
-from towers.train.pretrain import PretrainRecipe
+from towers.train.pretraining.pretrain import PretrainRecipe
 from towers.train.scorer_training import ScorerRecipe
 from towers.train.sentiment import SentimentRecipe
 from towers.train.sources import checked
+from towers.train.structures.albert import AlbertRecipe
+from towers.train.structures.cut import CutRecipe
+from towers.train.structures.heads import HeadRecipe
+from towers.train.structures.lstm import LstmRecipe
+from towers.train.structures.narrow import NarrowRecipe
 
 TASKS = ("match", "sentiment")
 ENGINES = ("onnx", "torch", "logistic")

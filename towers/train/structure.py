@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from towers.train.albert import to_albert
 from towers.train.bodies import is_tower, layer_stack
-from towers.train.cut import cut
-from towers.train.heads import with_head
-from towers.train.lstm import lstm_classifier, lstm_tower
-from towers.train.narrow import narrow
+from towers.train.structures.albert import to_albert
+from towers.train.structures.cut import cut
+from towers.train.structures.heads import with_head
+from towers.train.structures.lstm import lstm_classifier, lstm_tower
+from towers.train.structures.narrow import narrow
 
 _COUNTED = 10_000  # texts whose tokens say which embeddings matter (docs/experiments.md)
 _TOKENS = 128  # of each

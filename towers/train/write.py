@@ -17,8 +17,8 @@ from onnx.external_data_helper import set_external_data
 
 from towers.bundle import LAYOUT, TITLE_TOWER, Bundle, Manifest, file_entry, open_bundle
 from towers.errors import BundleError, InputError
-from towers.train.export import copy_graph
-from towers.train.title_tower import raw_bytes, title_tower_sha256, with_claim, without_claim
+from towers.train.distillation.title_tower import raw_bytes, title_tower_sha256, with_claim, without_claim
+from towers.train.exporting.export import copy_graph
 
 _SMALLEST_SHARED = (
     1024  # bytes; smaller tensors stay inside their graph, where they cost less than their reference

@@ -10,7 +10,7 @@ import pytest
 
 from tests.golden.make_tiny import save_checkpoint
 from towers.train.base import load_tower
-from towers.train.export import TowerGraph, export_graph
+from towers.train.exporting.export import TowerGraph, export_graph
 
 
 @pytest.fixture(scope="session", autouse=True)

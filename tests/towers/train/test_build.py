@@ -12,7 +12,7 @@ from tests.towers.train.test_sentiment import texts
 from towers import InputError, open_bundle
 from towers.bundle import LAYOUT
 from towers.train.cli import build_command, fit_sentiment_command
-from towers.train.export_cli import export_command
+from towers.train.exporting.export_cli import export_command
 
 RECIPE = """
 base = "{base}"

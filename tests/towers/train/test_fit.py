@@ -15,6 +15,7 @@ from towers.labelled import Pairs
 from towers.train.base import load_tower
 from towers.train.cli import fit_command
 from towers.train.data import PairSet, Split, make_pair_set, split_pairs
+from towers.train.dataset.mine import mined_pairs
 from towers.train.finetune import TowerRecipe, finetune, triplets
 from towers.train.fit import (
     FitRecipe,
@@ -24,7 +25,6 @@ from towers.train.fit import (
     fit_scorer,
     prepare_work,
 )
-from towers.train.mine import mined_pairs
 from towers.train.report import wins
 from towers.train.scorer_training import ScorerPairs, ScorerRecipe
 

@@ -28,7 +28,7 @@ def recipe(tmp_path: Path, text: str) -> Path:
 
 def test_the_default_recipe_is_sound() -> None:
     """The shipped recipe reads, and every setting in it is one that the trainers know."""
-    from towers.train.export import Precision
+    from towers.train.exporting.export import Precision
     from towers.train.fit import FitRecipe
     from towers.train.sentiment import SentimentRecipe
     from towers.train.sources import checked

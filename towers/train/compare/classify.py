@@ -15,18 +15,19 @@ from towers.bundle import LAYOUT, Bundle, open_bundle
 from towers.evaluate import evaluate_sentiment
 from towers.labelled import Texts
 from towers.sentiment import LABELS
-from towers.train.assemble import with_sentiment
-from towers.train.augment import augment_texts
 from towers.train.base import load_classifier
 from towers.train.card import model_card
-from towers.train.clean import clean_texts
 from towers.train.compare.data import TextData
 from towers.train.compare.measure import Calls
 from towers.train.compare.setting import BUNDLE, Made, Setting
-from towers.train.distil import distil_classifier
-from towers.train.exits import ExitResult, fit_exits
-from towers.train.export_exits import with_exits
-from towers.train.pretrain import pretrain
+from towers.train.dataset.augment import augment_texts
+from towers.train.dataset.clean import clean_texts
+from towers.train.distillation.distil import distil_classifier
+from towers.train.early_exit.exits import ExitResult, fit_exits
+from towers.train.early_exit.export_exits import with_exits
+from towers.train.exporting.assemble import with_sentiment
+from towers.train.exporting.template import Templates
+from towers.train.pretraining.pretrain import pretrain
 from towers.train.recipe import Recipe
 from towers.train.sentiment import (
     SentimentRecipe,
@@ -39,7 +40,6 @@ from towers.train.sentiment import (
 )
 from towers.train.sentiment_training import run_trainer
 from towers.train.structure import structured
-from towers.train.template import Templates
 from towers.train.weights import trained_once
 from towers.train.write import read_parts, write_bundle
 

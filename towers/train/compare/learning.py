@@ -23,8 +23,8 @@ from towers.train.compare.encoded import encoded_once
 from towers.train.compare.match import METRICS
 from towers.train.compare.results import LearningPoint, write_whole
 from towers.train.compare.setting import BUNDLE, LEAST_STEPS, Setting
-from towers.train.curve import SHARES, CurvePoint, learning_curve, nested_parts, nested_splits
 from towers.train.data import Split
+from towers.train.dataset.curve import SHARES, CurvePoint, learning_curve, nested_parts, nested_splits
 from towers.train.fit import FitRecipe, fit_scorer
 from towers.train.scorer_training import logits_of
 from towers.train.sentiment import classify, sentiment_report, softmax

@@ -17,29 +17,29 @@ from numpy.typing import NDArray
 from towers.bundle import LAYOUT, Bundle, open_bundle
 from towers.evaluate import evaluate_match, match_report
 from towers.labelled import Pairs
-from towers.train.assemble import tower_parts, with_scorer
-from towers.train.augment import augment_split
 from towers.train.base import load_tower
 from towers.train.card import model_card
-from towers.train.clean import clean_split
 from towers.train.compare.data import MatchData, plain, subset
 from towers.train.compare.encoded import encoded_once
 from towers.train.compare.measure import Calls
 from towers.train.compare.setting import BUNDLE, Made, Setting
-from towers.train.cross_encoder import cost_per_thousand, cross_scores, fit_cross
+from towers.train.cross.cross_encoder import cost_per_thousand, cross_scores, fit_cross
+from towers.train.cross.taught import as_teacher
 from towers.train.data import PairSet, Split
-from towers.train.distil import distil_tower
+from towers.train.dataset.augment import augment_split
+from towers.train.dataset.clean import clean_split
+from towers.train.dataset.recombine import Score, recombine_split
+from towers.train.distillation.distil import distil_tower
+from towers.train.exporting.assemble import tower_parts, with_scorer
+from towers.train.exporting.template import Templates
 from towers.train.finetune import Encode, finetune
 from towers.train.fit import FitRecipe, FitResult, TorchTowers, encode_sets, fit_scorer
-from towers.train.pretrain import pretrain
+from towers.train.pretraining.pretrain import pretrain
 from towers.train.recipe import Recipe
-from towers.train.recombine import Score, recombine_split
 from towers.train.report import Calibrated, calibrate, compare
 from towers.train.scorer import ResidualScorer
 from towers.train.scorer_training import join_pairs
 from towers.train.structure import structured
-from towers.train.taught import as_teacher
-from towers.train.template import Templates
 from towers.train.write import write_bundle
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from typing import Any
 
 from towers.bundle import LAYOUT, Bundle
 from towers.errors import DualtowerError, InputError
-from towers.train.assemble import tower_parts
 from towers.train.base import load_tower
 from towers.train.card import model_card
 from towers.train.compare.classify import SentimentRows
@@ -32,6 +31,7 @@ from towers.train.compare.results import Results
 from towers.train.compare.setting import Made, Setting
 from towers.train.compare.ship import copied
 from towers.train.compare.tell import counts_of, curves_of, data_facts, machine_facts, row_of, versions
+from towers.train.exporting.assemble import tower_parts
 from towers.train.recipe import Recipe, shipped_recipes
 from towers.train.sentiment import MAX_TOKENS
 from towers.train.write import write_bundle

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from towers.train.compare.results import write_whole
-from towers.train.pretrain import PretrainRecipe
+from towers.train.pretraining.pretrain import PretrainRecipe
 from towers.train.recipe import Recipe
 from towers.train.sentiment import MAX_TOKENS
 

@@ -19,7 +19,7 @@ from towers.train.compare.results import (
     Row,
 )
 from towers.train.compare.setting import BUNDLE, Made, Setting
-from towers.train.count import Counts, count_bundle
+from towers.train.exporting.count import Counts, count_bundle
 from towers.train.recipe import Recipe
 
 TOKENS = 16  # of the text whose multiply-adds are counted: a long query, a short title

@@ -1,0 +1,1 @@
+"""Cross-encoders: training, graphs, what they cost, and what they teach the scorer."""

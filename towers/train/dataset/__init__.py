@@ -1,0 +1,1 @@
+"""Better training data: cleaned, augmented, mined, and how much of it is enough."""

@@ -1,0 +1,1 @@
+"""Classifiers whose texts may leave before the last layer: training, thresholds, staged graphs."""

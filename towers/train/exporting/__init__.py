@@ -1,0 +1,1 @@
+"""From torch modules to the graphs of a bundle: traced, quantised, counted."""

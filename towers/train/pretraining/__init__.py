@@ -1,0 +1,1 @@
+"""More pretraining on one's own text, with chosen masks."""

@@ -1,0 +1,1 @@
+"""Smaller and other bodies and heads, each made from a trained model before anything trains it."""
