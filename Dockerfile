@@ -12,7 +12,9 @@ FROM python:3.11-slim AS environment
 RUN python -m venv /opt/dualtower
 COPY --from=wheel /wheel /wheel
 COPY constraints.txt /wheel/
-RUN /opt/dualtower/bin/pip install --no-cache-dir -c /wheel/constraints.txt /wheel/*.whl
+# docker build --build-arg EXTRA=otel: with what sends traces to a collector.
+ARG EXTRA=""
+RUN /opt/dualtower/bin/pip install --no-cache-dir -c /wheel/constraints.txt "$(echo /wheel/*.whl)${EXTRA:+[$EXTRA]}"
 
 FROM python:3.11-slim
 # The directory belongs to the user so that a new volume mounted on it does, too.

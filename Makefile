@@ -91,6 +91,6 @@ redis:
 		"tests that need it $$([ -n "$$CI" ] && echo fail || echo 'are skipped'). On Debian: sudo apt-get install redis-server"
 
 compose:
-	@if command -v docker-compose >/dev/null; then docker-compose -f docker-compose.yml config --quiet; \
-	elif docker compose version >/dev/null 2>&1; then docker compose -f docker-compose.yml config --quiet; \
+	@if command -v docker-compose >/dev/null; then docker-compose --profile monitoring config --quiet; \
+	elif docker compose version >/dev/null 2>&1; then docker compose --profile monitoring config --quiet; \
 	else echo "docker-compose.yml is not checked: docker-compose is missing (Debian: apt-get install docker-compose)"; fi

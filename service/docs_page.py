@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -105,7 +105,7 @@ def _kind(schema: Schema) -> str:
     return escape(str(schema.get("type", "anything")))
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     head = "".join(f"<th>{text}" for text in heads)
     return (
         f"<table><tr>{head}" + "".join("<tr>" + "".join(f"<td>{x}" for x in row) for row in rows) + "</table>"

@@ -22,7 +22,13 @@ def test_generated_parts_are_up_to_date(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/experiments.md", "docs/recipes.md"]
+    "name",
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")),
+    ],
 )
 def test_links_lead_somewhere(name: str) -> None:
     """Every relative link of a document is a file or folder of the project."""
@@ -33,8 +39,9 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def commands_of_readme() -> list[list[str]]:
-    """Every dualtower command of the README and of the recipes, as words."""
-    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/recipes.md"))
+    """Every dualtower command of the README and of the documents for users and operators, as words."""
+    names = ("README.md", "docs/recipes.md", "docs/operations.md", "docs/runbook.md")
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in names)
     lines = re.findall(r"^    dualtower (.*?)(?:  +#.*)?$", text, flags=re.MULTILINE)
     return [line.split() for line in lines]
 
@@ -47,7 +54,8 @@ def test_commands_of_the_readme_exist() -> None:
     for words in shown:
         name = words[0]
         assert name in COMMANDS, name
-        key = " ".join(words[:2]) if name in ("evaluate", "data") else name
+        grouped = name in ("evaluate", "data", "releases") and "|" not in words[1]
+        key = " ".join(words[:2]) if grouped else name
         if key not in helps:
             run = [sys.executable, "-m", "dualtower", *key.split(), "--help"]
             environment = {"COLUMNS": "200", "PATH": "/usr/bin:/bin"}
