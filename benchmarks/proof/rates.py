@@ -1,0 +1,183 @@
+"""How many requests a second does the service answer on this machine, the load generator included?
+
+Releases of the 19,406 icecat products are served over the loopback interface to wrk, which has one thread and eight
+connections, each of which sends the next request as soon as the last one is answered; services and wrk share the
+cores. "New queries" were never asked before, "repeated" are a hundred queries that were. Compared in turn are one
+process with its defaults (a thread for each core) and two processes of one thread each, where each has a wrk and half
+of the connections of its own, so that no balancer costs anything. "Encoded" is the share of queries that the service
+itself counted as encoded rather than found in its cache.
+
+Embedding is compared with infinity-emb, in fp32 on torch as it installs, with the checkpoint that the bundle was made
+from; both answer OpenAI's /v1/embeddings. The texts are icecat titles: 32 in a request with four connections, or one
+in a request with sixteen, which a server may join to batches.
+
+Wanted: 300 searches a second for new queries, 900 for repeated ones at a p99 under 50 ms, 700 matches of 100 ids, and
+1.5 times the titles a second of infinity-emb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Report, median, opened, option_parser, parse, rounds, run, spread, times
+from benchmarks.proof.bodies import embeddings, matches, new_queries, searches
+from benchmarks.proof.infinity import Infinity
+from benchmarks.proof.load import numbers
+from benchmarks.proof.services import Service, make_release, titles
+from benchmarks.proof.wrk import Load, Outcome, of_several
+
+IDS = 100
+CONNECTIONS = 8
+MOST_A_SECOND = 1500  # bodies made for each second of new queries; more than that is not reached
+REPEATED = 100
+# Texts in a request, and connections.
+BATCHES = {"32 titles in a request": (32, 4), "one title in a request": (1, 16)}
+
+
+def main() -> None:
+    parser = option_parser(__doc__, repetitions=3)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each load")
+    parser.add_argument("--infinity", type=Path, help="environment that infinity-emb is installed in")
+    options = parse(parser)
+    if options.quick:
+        options.seconds = 2.0
+    report = Report("proof_rates", __doc__, options, opened(options), seconds=options.seconds)
+    with tempfile.TemporaryDirectory(prefix="dualtower-") as folder, contextlib.ExitStack() as stack:
+        trial = Trial(options, Path(folder))
+        one = [stack.enter_context(Service(options, trial.root))]
+        two = [stack.enter_context(Service(options, trial.root, workers=1, threads=1)) for _ in range(2)]
+        found = {
+            kind: rounds(
+                {
+                    "one process": partial(trial.ask, kind, one),
+                    "two processes": partial(trial.ask, kind, two),
+                },
+                options.repetitions,
+            )
+            for kind in trial.kinds
+        }
+        report.table("Requests a second", COLUMNS, [row(*names) for names in flat(found)])
+        against = compare(trial, one[0]) if options.infinity else {}
+    if against:
+        report.table("Titles a second", EMBEDDING_COLUMNS, list(embedding_rows(against)))
+    report.finish({"requests": {k: said(v) for k, v in found.items()}, "embeddings": against})
+
+
+class Trial:
+    """A release, and loads of each kind."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options, self._folder, self.root = options, folder, folder / "releases"
+        self.rows = titles(options)
+        make_release(options, self.root, self.rows)
+        # Asked again only after tens of thousands of others: no cache of ten thousand has it then.
+        self._new = itertools.cycle(list(new_queries(options, self.rows)))
+        self._repeated = list(itertools.islice(self._new, REPEATED))
+        self._count = int(MOST_A_SECOND * options.seconds)
+        match = partial(matches, rows=self.rows, ids=IDS)
+        self.kinds: dict[str, tuple[str, Callable[[], list[bytes]]]] = {
+            "search, new queries": ("/v1/search", lambda: searches(self._new, self._count)),
+            "search, repeated queries": ("/v1/search", lambda: searches(self._repeated, REPEATED)),
+            "match of 100 ids, new queries": ("/v1/match", lambda: match(self._new, self._count)),
+            "match of 100 ids, repeated queries": (
+                "/v1/match",
+                lambda: match(self._repeated * 20, REPEATED * 20),
+            ),
+        }
+
+    def ask(self, kind: str, services: Sequence[Service]) -> tuple[Outcome, float]:
+        """Load services with requests of a kind; what came of it, and the share of queries that were encoded."""
+        path, make = self.kinds[kind]
+        before = [encoded_and_all(service) for service in services]
+        share = CONNECTIONS // len(services)
+        outcome = self.load([service.url for service in services], path, [make() for _ in services], share)
+        after = [encoded_and_all(service) for service in services]
+        encoded, everything = (sum(a[i] - b[i] for a, b in zip(after, before, strict=True)) for i in (0, 1))
+        return outcome, encoded / max(everything, 1)
+
+    def load(
+        self, urls: Sequence[str], path: str, bodies: Sequence[list[bytes]], connections: int
+    ) -> Outcome:
+        """Load several at the same time, each with its bodies."""
+        options = {"folder": self._folder, "connections": connections, "seconds": self.options.seconds}
+        with contextlib.ExitStack() as stack:
+            loads = [
+                stack.enter_context(Load(url, path, own, **options))
+                for url, own in zip(urls, bodies, strict=True)
+            ]
+            outcome = of_several([load.outcome() for load in loads])
+        if outcome.failed:
+            raise SystemExit(
+                f"{path}: {outcome.failed} requests failed: {outcome.statuses}, {outcome.broken}"
+            )
+        return outcome
+
+
+def encoded_and_all(service: Service) -> tuple[float, float]:
+    """Queries that the service has encoded, and all that it had to have a vector of."""
+    text = service.ask("GET", "/metrics")[1].decode()
+    counts = dict(re.findall(r'^dualtower_query_vectors_total{source="(\w+)"} (\S+)$', text, re.MULTILINE))
+    return float(counts.get("encoder", 0)), sum(map(float, counts.values()))
+
+
+def compare(trial: Trial, service: Service) -> dict[str, dict[str, list[float]]]:
+    """Titles a second of dualtower and of infinity-emb, by what a request holds."""
+    found = {}
+    with Infinity(trial.options.infinity) as infinity:
+        for name, (texts, connections) in BATCHES.items():
+
+            def titles_a_second(
+                url: str, model: str, texts: int = texts, connections: int = connections
+            ) -> float:
+                bodies = embeddings(trial.rows, texts=texts, model=model)
+                return trial.load([url], "/v1/embeddings", [bodies], connections).rate * texts
+
+            contenders = {
+                "infinity-emb": partial(titles_a_second, infinity.url, infinity.model),
+                "dualtower": partial(titles_a_second, service.url, "dualtower"),
+            }
+            found[name] = rounds(contenders, trial.options.repetitions)
+    return found
+
+
+# Tables.
+
+Found = dict[str, dict[str, list[tuple[Outcome, float]]]]
+COLUMNS = ("", "served by", "requests/s", "min–max", "p50 ms", "p99 ms", "encoded")
+EMBEDDING_COLUMNS = ("", "infinity-emb", "min–max", "dualtower", "min–max", "times as many", "min–max")
+
+
+def flat(found: Found) -> Iterator[tuple[str, str, list[tuple[Outcome, float]]]]:
+    return ((kind, name, said) for kind, by_name in found.items() for name, said in by_name.items())
+
+
+def row(kind: str, name: str, found: list[tuple[Outcome, float]]) -> tuple[str, ...]:
+    rates = [outcome.rate for outcome, _ in found]
+    # The median of the rounds' percentiles, so that one bad round does not hide in all of them.
+    latencies = (f"{median([outcome.ms(share) for outcome, _ in found]):.1f}" for share in (50, 99))
+    encoded = f"{median([share for _, share in found]):.0%}"
+    return (kind, name, f"{median(rates):,.0f}", spread(rates), *latencies, encoded)
+
+
+def embedding_rows(against: dict[str, dict[str, list[float]]]) -> Iterator[tuple[str, ...]]:
+    for name, found in against.items():
+        theirs, ours = found["infinity-emb"], found["dualtower"]
+        ratio, around = times(ours, theirs)
+        shown = (f"{median(theirs):,.0f}", spread(theirs), f"{median(ours):,.0f}", spread(ours))
+        yield (name, *shown, f"{ratio:.2f}", around)
+
+
+def said(by_name: dict[str, list[tuple[Outcome, float]]]) -> dict[str, Any]:
+    return {name: [{**numbers(o), "encoded": share} for o, share in found] for name, found in by_name.items()}
+
+
+if __name__ == "__main__":
+    run(main)
