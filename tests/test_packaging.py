@@ -187,4 +187,4 @@ def test_make_lists_its_targets() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(["make"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     listed = [line.split()[1] for line in done.stdout.splitlines()]
-    assert listed == ["help", "demo", "test", "check", "bundle", "walk", "benchmarks", "clean"]
+    assert listed == ["help", "demo", "test", "check", "bundle", "walk", "benchmarks", "proof", "clean"]

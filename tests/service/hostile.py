@@ -93,7 +93,15 @@ class Route:
 
     @cached_property
     def _validators(self) -> dict[str, jsonschema_rs.Validator]:
-        return {status: jsonschema_rs.validator_for(schema) for status, schema in self.answers.items()}
+        return {}
+
+    def _problem(self, status: str, answer: Any) -> object:
+        """The first thing in an answer that its schema does not have."""
+        if (
+            status not in self._validators
+        ):  # made when it is wanted: most statuses are rare, and making is slow
+            self._validators[status] = jsonschema_rs.validator_for(self.answers[status])
+        return next(self._validators[status].iter_errors(answer), None)
 
     def complaint(self, status: int, content: bytes) -> str | None:
         """What is wrong with an answer; None when it is one that the document has, and no failure of ours."""
@@ -103,7 +111,7 @@ class Route:
             answer = json.loads(content, parse_constant=_refuse)
         except ValueError as exc:
             return f"status {status}, no JSON: {exc}: {content[:200]!r}"
-        problem = next(self._validators[str(status)].iter_errors(answer), None)
+        problem = self._problem(str(status), answer)
         if problem is not None:
             return f"status {status}, not as documented: {str(problem)[:300]}"
         if status != 200 and not any(len(text) > 10 for text in _texts(answer)):
