@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from towers.classifier import Classifier, ClassifierFacts
-from towers.encoder import Encoder
+from towers.encoder import Encoder, Progress
 from towers.errors import BundleError
 from towers.exits import ExitingHead, ExitPlan
 from towers.graph import Graph
@@ -214,24 +214,29 @@ class Bundle:
         head = self._sentiment if self.has_sentiment else None
         return head.plan.layers if isinstance(head, ExitingHead) else ()
 
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_queries(
+        self, texts: Sequence[str], *, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
         """Encode queries: float32 (n, dim), rows of length 1. A query's vector depends on its own text alone.
+
+        Args:
+            texts: Queries.
+            progress: As of `encode_titles`.
 
         Raises:
             InputError: An item is not a str or not valid Unicode.
         """
-        return self._queries.encode_each(_prefixed(self.manifest.query_prefix, texts))
+        return self._queries.encode_each(_prefixed(self.manifest.query_prefix, texts), progress=progress)
 
-    def encode_titles(
-        self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None
-    ) -> NDArray[np.float32]:
+    def encode_titles(self, texts: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
         """Encode titles in batches, on all cores: float32 (n, dim), rows of length 1.
 
         The same list gives the same bits; in int8 a row differs a little (about 1e-2 in cosine) in other company.
 
         Args:
             texts: Titles.
-            progress: Called with the number of titles that were just done, from worker threads.
+            progress: Called with the number of texts that were just done, from worker threads. What it raises ends
+                the encoding: batches that have not begun are dropped.
 
         Raises:
             InputError: An item is not a str or not valid Unicode.
@@ -248,17 +253,27 @@ class Bundle:
         """
         return self._scorer.score(query_vector, title_vectors)
 
-    def sentiment(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def sentiment(self, texts: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
         """Return probabilities, float32 (n, 3), of the labels -1, 0, 1.
+
+        Args:
+            texts: n texts.
+            progress: As of `encode_titles`.
 
         Raises:
             BundleError: The bundle has no sentiment head.
             InputError: An item is not a str or not valid Unicode.
         """
-        return self._sentiment.probabilities(texts)
+        return self._sentiment.probabilities(texts, progress=progress)
 
-    def sentiment_with_exits(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def sentiment_with_exits(
+        self, texts: Sequence[str], *, progress: Progress | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return probabilities, float32 (n, 3), and the number of layers computed for each text, int64 (n,).
+
+        Args:
+            texts: n texts.
+            progress: As of `encode_titles`.
 
         Raises:
             BundleError: The bundle has no sentiment head, or one without exits.
@@ -270,7 +285,7 @@ class Bundle:
                 f"the sentiment head of the bundle in {self.path} has no exits. Make one with: "
                 "dualtower fit-sentiment --exits"
             )
-        return head.with_exits(texts)
+        return head.with_exits(texts, progress=progress)
 
     @property
     def has_classifier(self) -> bool:

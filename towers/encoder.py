@@ -28,14 +28,18 @@ class Encoder:
         self.dim = dim
         self._threads = threads or available_cores()
 
-    def encode_each(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_each(self, texts: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
         """Encode texts one by one: float32 (n, dim). A text's vector depends on the text alone.
 
         For queries. In an int8 graph the activations of a batch share one scale, so a text's vector would depend a
         little on its neighbours, and a cached query vector would differ from a fresh one.
+
+        Args:
+            texts: Any number of texts.
+            progress: As of `encode_batched`.
         """
         rows = self._tokens.ids(texts)
-        return self._run([[i] for i in range(len(rows))], rows, None)
+        return self._run([[i] for i in range(len(rows))], rows, progress)
 
     def encode_batched(
         self, texts: Sequence[str], *, progress: Progress | None = None
@@ -44,7 +48,8 @@ class Encoder:
 
         Args:
             texts: Any number of texts.
-            progress: Called from worker threads with the number of texts that were just done.
+            progress: Called from worker threads with the number of texts that were just done. What it raises ends
+                the encoding: batches that have not begun are dropped.
         """
         rows = self._tokens.ids(texts)
         return self._run(batches_by_length(rows, tokens=BATCH_TOKENS), rows, progress)
@@ -56,24 +61,42 @@ class Encoder:
 
         def one(batch: list[int]) -> None:
             vectors[batch] = self._graph.run(*pad([rows[i] for i in batch]))
-            if progress is not None:
-                progress(len(batch))
 
-        run_on_all_cores(one, batches, threads=self._threads)
+        run_on_all_cores(one, batches, threads=self._threads, progress=progress)
         return vectors
 
 
 def run_on_all_cores(
-    work: Callable[[list[int]], None], batches: Sequence[list[int]], *, threads: int
+    work: Callable[[list[int]], None],
+    batches: Sequence[list[int]],
+    *,
+    threads: int,
+    progress: Progress | None = None,
 ) -> None:
-    """Call `work` on each batch, on `threads` threads; a single batch runs on the caller's thread."""
+    """Call `work` on each batch, on `threads` threads; a single batch runs on the caller's thread.
+
+    Args:
+        work: Does a batch.
+        batches: Row numbers.
+        threads: Threads at most.
+        progress: Called after each batch with its length, on the thread that did it.
+
+    Raises:
+        Exception: What `work` or `progress` raise. Batches that have not begun by then are dropped.
+    """
+
+    def one(batch: list[int]) -> None:
+        work(batch)
+        if progress is not None:
+            progress(len(batch))
+
     if threads == 1 or len(batches) < 2:
         for batch in batches:
-            work(batch)
+            one(batch)
         return
     with ThreadPoolExecutor(min(threads, len(batches))) as pool:
-        for _ in pool.map(work, batches):
-            pass  # pool.map is lazy in raising: walking it is what surfaces a worker's error
+        for _ in pool.map(one, batches):
+            pass  # walking it is what surfaces a worker's error, and what then drops the batches behind it
 
 
 def available_cores() -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from towers.encoder import available_cores, run_on_all_cores
+from towers.encoder import Progress, available_cores, run_on_all_cores
 from towers.errors import BundleError, InputError
 from towers.graph import Graph
 from towers.sentiment import BATCH_TOKENS, LABELS
@@ -146,12 +146,17 @@ class ExitingHead:
         self.plan = plan
         self._threads = threads or available_cores()
 
-    def probabilities(self, texts: Sequence[str]) -> Floats:
+    def probabilities(self, texts: Sequence[str], *, progress: Progress | None = None) -> Floats:
         """Return probabilities, float32 (n, 3), columns -1, 0, 1, rows that sum to 1."""
-        return self.with_exits(texts)[0]
+        return self.with_exits(texts, progress=progress)[0]
 
-    def with_exits(self, texts: Sequence[str]) -> tuple[Floats, Whole]:
-        """Return probabilities, float32 (n, 3), and how many layers were computed for each text, int64 (n,)."""
+    def with_exits(self, texts: Sequence[str], *, progress: Progress | None = None) -> tuple[Floats, Whole]:
+        """Return probabilities, float32 (n, 3), and how many layers were computed for each text, int64 (n,).
+
+        Args:
+            texts: n texts.
+            progress: Called from worker threads with the number of texts that were just done; may raise to end it.
+        """
         rows = self._tokens.ids(texts)
         probabilities = np.empty((len(rows), len(LABELS)), np.float32)
         exits = np.empty(len(rows), np.int64)
@@ -159,7 +164,8 @@ class ExitingHead:
         def one(batch: list[int]) -> None:
             probabilities[batch], exits[batch] = self._run([rows[i] for i in batch])
 
-        run_on_all_cores(one, batches_by_length(rows, tokens=BATCH_TOKENS), threads=self._threads)
+        batches = batches_by_length(rows, tokens=BATCH_TOKENS)
+        run_on_all_cores(one, batches, threads=self._threads, progress=progress)
         return probabilities, np.asarray(self.plan.layers, np.int64)[exits]
 
     def _run(self, rows: Sequence[Ids]) -> tuple[Floats, Whole]:

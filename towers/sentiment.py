@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from towers.encoder import available_cores, run_on_all_cores
+from towers.encoder import Progress, available_cores, run_on_all_cores
 from towers.graph import Graph
 from towers.tokens import TokenReader, batches_by_length, pad
 
@@ -24,13 +24,19 @@ class SentimentHead:
         self._graph = graph
         self._threads = threads or available_cores()
 
-    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return probabilities, float32 (n, 3), columns -1, 0, 1, rows that sum to 1."""
+    def probabilities(self, texts: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
+        """Return probabilities, float32 (n, 3), columns -1, 0, 1, rows that sum to 1.
+
+        Args:
+            texts: n texts.
+            progress: Called from worker threads with the number of texts that were just done; may raise to end it.
+        """
         rows = self._tokens.ids(texts)
         probabilities = np.empty((len(rows), len(LABELS)), np.float32)
 
         def one(batch: list[int]) -> None:
             probabilities[batch] = self._graph.run(*pad([rows[i] for i in batch]))
 
-        run_on_all_cores(one, batches_by_length(rows, tokens=BATCH_TOKENS), threads=self._threads)
+        batches = batches_by_length(rows, tokens=BATCH_TOKENS)
+        run_on_all_cores(one, batches, threads=self._threads, progress=progress)
         return probabilities

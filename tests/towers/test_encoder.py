@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import TINY
 from towers import Bundle, open_bundle
+from towers.encoder import run_on_all_cores
 from towers.tokens import TokenReader, batches_by_length, pad
 
 texts = st.lists(st.text(st.characters(codec="utf-8"), max_size=60), min_size=1, max_size=8)
@@ -64,10 +66,11 @@ def test_a_call_repeats_to_the_bit() -> None:
     np.testing.assert_array_equal(one.encode_titles(many), four.encode_titles(many))
 
 
-def test_progress_counts_every_title(tiny_bundle: Bundle) -> None:
-    done: list[int] = []
-    tiny_bundle.encode_titles(["red shoes"] * 250, progress=done.append)
-    assert sum(done) == 250
+def test_progress_counts_every_text(tiny_bundle: Bundle) -> None:
+    for encode in (tiny_bundle.encode_titles, tiny_bundle.encode_queries, tiny_bundle.sentiment):
+        done: list[int] = []
+        encode(["red shoes"] * 250, progress=done.append)
+        assert sum(done) == 250
 
 
 def test_threads_may_share_a_bundle(tiny_bundle: Bundle) -> None:
@@ -111,3 +114,22 @@ def test_worker_errors_reach_the_caller(tiny_bundle: Bundle) -> None:
 
     with pytest.raises(RuntimeError, match="burst"):
         tiny_bundle.encode_titles(["red"] * 500, progress=burst)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_progress_raises_drops_the_batches_that_have_not_begun(threads: int) -> None:
+    """Of a hundred batches only those are done that a thread had already taken."""
+    begun: list[int] = []
+    never = threading.Event()
+
+    def work(batch: list[int]) -> None:
+        begun.extend(batch)
+        if batch != [0]:
+            never.wait(0.2)  # keeps threads from taking the next one before it is known that the first failed
+
+    def ends(_count: int) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        run_on_all_cores(work, [[i] for i in range(100)], threads=threads, progress=ends)
+    assert len(begun) <= (1 if threads == 1 else 4)
