@@ -58,6 +58,10 @@ class BusyError(DualtowerError):
     """All workers are taken and the queue is full."""
 
 
+class GoneError(DualtowerError):
+    """The client has closed the connection; nobody reads the answer."""
+
+
 class RateLimitError(DualtowerError):
     """The key has asked too often."""
 
@@ -80,6 +84,7 @@ STATUSES: dict[type[Exception], int] = {
     InputError: 422,
     BusyError: 429,
     RateLimitError: 429,
+    GoneError: 499,  # of no standard, but proxies log it for this, too
     NoReleaseError: 503,
     ReleaseError: 503,
     BundleError: 503,

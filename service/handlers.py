@@ -10,8 +10,10 @@ import numpy as np
 
 from service.answers import encoded, match_items, search_items, sentiment_items
 from service.asked import Asked, QueryId, asked
+from service.cancel import while_wanted
 from service.complaints import parse
 from service.errors import NoSentimentError, UnknownQueryError, error_body
+from service.lanes import need_long_lane
 from service.limits import check_match, check_search, check_sentiment
 from service.matcher import Matcher
 from service.query_vectors import query_id_of
@@ -43,6 +45,7 @@ def _match_one(state: State, matcher: Matcher, wanted: Asked) -> dict[str, Any]:
 
 def _match_pairs(state: State, matcher: Matcher, wanted: Asked) -> dict[str, Any]:
     queries: list[str | np.ndarray] = []
+    need_long_lane(len(wanted.queries))
     numbers = np.full(len(wanted.queries), -1)  # of each query among those that are known
     for number, query in enumerate(wanted.queries):
         try:
@@ -112,9 +115,10 @@ def need_sentiment(state: State) -> None:
 
 def felt(state: State, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
     """Probabilities (n, 3) and, where the head has exits, the layers computed for each text (n,)."""
+    need_long_lane(len(texts))
     if not state.bundle.exit_layers:
-        return state.bundle.sentiment(texts), None
-    probabilities, layers = state.bundle.sentiment_with_exits(texts)
+        return state.bundle.sentiment(texts, progress=while_wanted()), None
+    probabilities, layers = state.bundle.sentiment_with_exits(texts, progress=while_wanted())
     state.metrics.observe_exits(layers.tolist())
     return probabilities, layers
 

@@ -44,6 +44,12 @@ class Metrics:
             buckets=BUCKETS,
             registry=r,
         )
+        self.cancelled = Counter(
+            "dualtower_requests_cancelled",
+            "Requests whose client went away before their answer; they were not computed to the end",
+            ["route"],
+            registry=r,
+        )
         self.in_flight = Gauge("dualtower_requests_in_flight", "Requests not answered yet", registry=r)
         self.queries = Counter(
             "dualtower_query_vectors",

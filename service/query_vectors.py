@@ -10,12 +10,24 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from service.cancel import while_wanted
 from service.errors import UnknownQueryError
-from service.matcher import Encoder
+from service.lanes import need_long_lane
 from service.metrics import Metrics
 from service.redis_guard import RedisGuard
 
 T = TypeVar("T")
+Progress = Callable[[int], None]
+
+
+class Encoder(Protocol):
+    """What a bundle does; `progress` is called between batches and may raise, which ends the encoding."""
+
+    def encode_queries(self, texts: Sequence[str], *, progress: Progress | None = None) -> np.ndarray:
+        """Vectors (n, dim) of queries."""
+
+    def encode_titles(self, texts: Sequence[str], *, progress: Progress | None = None) -> np.ndarray:
+        """Vectors (n, dim) of titles."""
 
 
 class SharedQueries(Protocol):
@@ -54,15 +66,18 @@ class QueryVectors:
 
     def encode_titles(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors (n, dim) of titles, which are not kept."""
-        return self._encoder.encode_titles(texts)
+        need_long_lane(len(texts))
+        return self._encoder.encode_titles(texts, progress=while_wanted())
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors (n, dim) of queries; those that are not kept anywhere are encoded together."""
+        need_long_lane(len(texts))
         kept = {text: self._kept(text) for text in texts}
         vectors = {text: vector for text, vector in kept.items() if vector is not None}
         missing = [text for text in kept if text not in vectors]
         if missing:
-            for text, vector in zip(missing, self._encoder.encode_queries(missing), strict=True):
+            fresh = self._encoder.encode_queries(missing, progress=while_wanted())
+            for text, vector in zip(missing, fresh, strict=True):
                 vectors[text] = vector
                 self._keep(text, vector)
             self._metrics.queries.labels("encoder").inc(len(missing))

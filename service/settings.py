@@ -64,7 +64,9 @@ class Settings(BaseSettings):
     )
 
     workers: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, description="requests computed at the same time"
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        description="requests computed at the same time; as many lists of more than 32 texts beside them",
     )
     queue: int = Field(64, ge=0, description="requests that may wait for a worker; the next one gets 429")
     threads: int | None = Field(
@@ -74,7 +76,7 @@ class Settings(BaseSettings):
     max_body: int = Field(4 * 2**20, ge=1024, description="bytes of one request body")
     max_titles: int = Field(5000, ge=1, description="titles or pairs of one match request")
     max_texts: int = Field(
-        256, ge=1, description="titles, queries or sentiment texts to encode in one request"
+        2048, ge=1, description="titles, queries or sentiment texts to encode in one request"
     )
     max_text_length: int = Field(10_000, ge=1, description="characters of one text or id")
     max_k: int = Field(1000, ge=1, description="largest k of a search")

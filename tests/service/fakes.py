@@ -26,6 +26,7 @@ from service.state import State
 from service.title_vectors import NoRelease, ReleaseTitles
 from service.work import Work
 from towers import Manifest
+from towers.encoder import Progress
 from towers.tokens import Token
 
 DIM = 16
@@ -52,14 +53,14 @@ class FakeBundle:
     def __init__(self) -> None:
         self.encoded: list[str] = []
 
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_queries(self, texts: Sequence[str], *, progress: Progress | None = None) -> np.ndarray:
         self.encoded += texts
         rows = np.stack(
             [sum((_direction(word) for word in text.split()), np.full(DIM, 1e-3)) for text in texts]
         )
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
-    def encode_titles(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_titles(self, texts: Sequence[str], *, progress: Progress | None = None) -> np.ndarray:
         return self.encode_queries(texts)
 
     def score(self, query_vector: np.ndarray, title_vectors: np.ndarray) -> np.ndarray:
@@ -73,7 +74,7 @@ class FakeBundle:
     def full_counts(self, texts: Sequence[str]) -> list[int]:
         return [len(self.tokens(text)) for text in texts]
 
-    def sentiment(self, texts: Sequence[str]) -> np.ndarray:
+    def sentiment(self, texts: Sequence[str], *, progress: Progress | None = None) -> np.ndarray:
         rows = {"good": [0.1, 0.2, 0.7], "bad": [0.8, 0.1, 0.1]}
         return np.array([rows.get(text, [0.2, 0.6, 0.2]) for text in texts], np.float32)
 

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from service.errors import BusyError
+from service.lanes import QUICK, need_long_lane
 from service.work import Work
 
 
@@ -46,3 +47,35 @@ def test_closing_waits_for_what_runs() -> None:
         await task
 
     asyncio.run(story())
+
+
+def test_single_texts_do_not_wait_for_long_lists() -> None:
+    """With one worker: while a list is at work and another one waits, a single text is answered."""
+
+    async def story() -> None:
+        work, begun, leave = Work(workers=1, queue=3), threading.Event(), threading.Event()
+
+        def lists(texts: int) -> int:
+            need_long_lane(texts)
+            begun.set()
+            leave.wait()
+            return texts
+
+        def single() -> str:
+            need_long_lane(QUICK)
+            return threading.current_thread().name
+
+        long = [asyncio.create_task(work.run(lists, QUICK + 1)) for _ in range(2)]
+        await asyncio.to_thread(begun.wait)
+        assert (await work.run(single)).startswith("work")
+        assert work.taken == 2
+        leave.set()
+        assert await asyncio.gather(*long) == [QUICK + 1] * 2
+        work.close()
+
+    asyncio.run(story())
+
+
+def test_outside_of_work_there_are_no_lanes() -> None:
+    """Whoever calls a handler by hand gets its answer."""
+    need_long_lane(QUICK + 1)

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from index.vectors import cosines_of
+from service.answers import vectors_json
 from service.complaints import parse
 from service.dialects.documents import document_vectors
 from service.dialects.tei.schemas import (
@@ -50,7 +51,7 @@ def embed(state: State, body: bytes) -> bytes:
     tower = tower_of(request.prompt_name)
     check_dimensions(state, request.dimensions)
     texts = _fitting(state, "inputs", _listed(request.inputs), tower, request)
-    return to_json(encode(state, texts, tower=tower).tolist())
+    return b"[%b]" % b",".join(vectors_json(encode(state, texts, tower=tower)))
 
 
 def similarity(state: State, body: bytes) -> bytes:

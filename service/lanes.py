@@ -1,0 +1,50 @@
+"""Two lanes: single texts need not wait until somebody's long list is done.
+
+Every request begins in the quick lane. One that turns out to encode many texts is begun again in the long lane, whose
+threads are its own: lists wait for lists, and single texts for single texts. Up to there a request has only been parsed
+and looked up, which costs a few milliseconds a thousand texts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextvars import ContextVar
+
+# Texts: as many as clients of text-embeddings-inference send at once by default.
+QUICK = 32
+# How much less than others the long lane gets of a processor that both want; 10 is a tenth.
+NICENESS = 10
+
+_IN_QUICK_LANE: ContextVar[bool] = ContextVar("in_quick_lane", default=False)
+
+
+class LongError(Exception):
+    """The work belongs into the long lane. Only Work sees this."""
+
+
+def enter_quick_lane() -> None:
+    """What runs in this context from now on may be sent to the long lane."""
+    _IN_QUICK_LANE.set(True)
+
+
+def leave_quick_lane() -> None:
+    """What runs in this context from now on may be as long as it likes."""
+    _IN_QUICK_LANE.set(False)
+
+
+def need_long_lane(texts: int) -> None:
+    """To be called before `texts` texts are encoded: more than a few are not, in the quick lane.
+
+    Raises:
+        LongError: The work is to be begun again in the long lane.
+    """
+    if texts > QUICK and _IN_QUICK_LANE.get():
+        raise LongError
+
+
+def be_nice() -> None:
+    """Let threads of other lanes go first on this thread's processor, and on those of threads that it starts."""
+    if sys.platform == "linux":  # where a thread has a niceness of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
