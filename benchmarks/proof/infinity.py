@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common import environment
-from benchmarks.proof.services import free_port, wait_until
+from benchmarks.proof.services import ending_on_failure, free_port, wait_until
 from towers.train.base import resolve_checkpoint
 
 
@@ -52,10 +52,15 @@ class Infinity:
         self._process = subprocess.Popen(
             command, env=environment() | offline, stdout=self._log, stderr=self._log
         )
-        wait_until(self._ready, "infinity-emb answers")
+        with ending_on_failure(self.end):
+            wait_until(self._ready, "infinity-emb answers")
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Stop the server."""
         self._process.terminate()
         self._process.wait()
         self._log.close()

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.proof.services import free_port, wait_until
+from benchmarks.proof.services import ending_on_failure, free_port, wait_until
 
 NGINX = shutil.which("nginx")
 # Requests only ask, so that one that a service did not answer may be sent to the next: `non_idempotent`.
@@ -68,10 +68,15 @@ class Proxy:
             str(self._folder / "error.log"),
         ]
         self._process = subprocess.Popen(command)
-        wait_until((self._folder / "nginx.pid").exists, "nginx has started")
+        with ending_on_failure(self.end):
+            wait_until((self._folder / "nginx.pid").exists, "nginx has started")
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Stop nginx."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait()

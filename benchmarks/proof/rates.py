@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--infinity", type=Path, help="environment that infinity-emb is installed in")
     options = parse(parser)
     if options.quick:
-        options.seconds = 2.0
+        options.seconds = min(options.seconds, 4.0)
     report = Report("proof_rates", __doc__, options, opened(options), seconds=options.seconds)
     with tempfile.TemporaryDirectory(prefix="dualtower-") as folder, contextlib.ExitStack() as stack:
         trial = Trial(options, Path(folder))

@@ -86,7 +86,8 @@ class Service:
             self._process = subprocess.Popen(
                 self._command, cwd=ROOT, env=self._environ, stdout=output, stderr=output
             )
-        wait_until(self.ready, f"the service at {self.url} is ready; its log is {self._log}")
+        with ending_on_failure(self.kill):
+            wait_until(self.ready, f"the service at {self.url} is ready; its log is {self._log}")
 
     def kill(self) -> None:
         """End it as a crash would, with SIGKILL."""
@@ -147,6 +148,16 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise SystemExit(f"waited {PATIENCE_S:g} s in vain: {what}")
         time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def ending_on_failure(end: Callable[[], None]) -> Iterator[None]:
+    """Call `end` when the block fails: a process that did not get ready must not stay."""
+    try:
+        yield
+    except BaseException:
+        end()
+        raise
 
 
 def free_port() -> int:
