@@ -19,7 +19,7 @@ from towers.train.base import load_classifier
 from towers.train.card import model_card
 from towers.train.compare.data import TextData
 from towers.train.compare.measure import Calls
-from towers.train.compare.setting import BUNDLE, Made, Setting
+from towers.train.compare.setting import BUNDLE, Made, Setting, least_steps
 from towers.train.dataset.augment import augment_texts
 from towers.train.dataset.clean import clean_texts
 from towers.train.distillation.distil import distil_classifier
@@ -44,7 +44,7 @@ from towers.train.weights import trained_once
 from towers.train.write import read_parts, write_bundle
 
 METRIC = "macro_recall"
-_SAMPLE = 400  # texts that static scales are fixed on
+_SAMPLE = 200  # texts that static scales are fixed on
 REPORTED = ("macro_recall", "accuracy", "macro_f1", "calibration_error")
 
 
@@ -137,7 +137,9 @@ class SentimentRows:
         return int(settings.steps)
 
     def _tune(self, model: nn.Module, recipe: Recipe, work: Path) -> int:
-        settings = self._setting.scaled(recipe.stages["tune"])
+        settings = self._setting.scaled(
+            recipe.stages["tune"], least=least_steps(recipe, recipe.stages["tune"])
+        )
         adversarial = recipe.stages.get("adversarial")
 
         def train() -> None:

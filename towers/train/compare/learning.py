@@ -22,7 +22,7 @@ from towers.train.compare.data import MatchData, TextData
 from towers.train.compare.encoded import encoded_once
 from towers.train.compare.match import METRICS
 from towers.train.compare.results import LearningPoint, write_whole
-from towers.train.compare.setting import BUNDLE, LEAST_STEPS, Setting
+from towers.train.compare.setting import BUNDLE, LEAST_STEPS, Setting, least_steps
 from towers.train.data import Split
 from towers.train.dataset.curve import SHARES, CurvePoint, learning_curve, nested_parts, nested_splits
 from towers.train.fit import FitRecipe, fit_scorer
@@ -85,7 +85,8 @@ def match_curve(data: MatchData, setting: Setting) -> list[CurvePoint]:
 
 def text_curve(data: TextData, setting: Setting) -> list[CurvePoint]:
     """Fine-tune the uncut classifier on shares of the texts and measure it on the test texts."""
-    full = setting.scaled(setting.recipes[FULL].stages["tune"])
+    row = setting.recipes[FULL]
+    full = setting.scaled(row.stages["tune"], least=least_steps(row, row.stages["tune"]))
 
     def quality(part: tuple[float, int]) -> float:
         share, place = part

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
 _SERVED = "served"  # folder of the bundle whose vectors the scorer is trained on
-_SAMPLE = 400  # texts that parity is measured and static scales are fixed on
+_SAMPLE = 200  # texts that parity is measured and static scales are fixed on
 _COST_TITLES = 100
 METRICS = {"binary": "auc", "graded": "ndcg@10", "float": "spearman"}
 """Kind of labels -> the metric that rows are compared by."""

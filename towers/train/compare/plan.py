@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -20,6 +20,7 @@ from towers.errors import InputError
 from towers.train.base import load_tower
 from towers.train.bodies import body_of
 from towers.train.compare.results import write_whole
+from towers.train.compare.setting import least_steps
 from towers.train.recipe import Recipe
 
 _PLAN = "plan.json"
@@ -95,17 +96,34 @@ def make_plan(
     """
     fixed = sum(_ROW_S + texts[one.task] * pass_s[one.task] / 32 / 3 for one in recipes)
     fixed += _TRACE_S * len({(one.task, *sorted(_structure(one))) for one in recipes})
-    training = sum(training_passes(one) * pass_s[one.task] for one in recipes)
-    left = max(0.0, _RESERVE * budget_s - fixed)
-    alone = left / training if training else 1.0
+
+    def training(factor: float) -> float:
+        return sum(training_passes(one, factor=factor) * pass_s[one.task] for one in recipes)
+
+    alone = _factor(training, _RESERVE * budget_s - fixed)
     seeds = 1 + (alone >= _SECOND_SEED) + (alone >= _THIRD_SEED)
-    fixed *= seeds
-    factor = min(1.0, max(0.0, _RESERVE * budget_s - fixed) / (seeds * training)) if training else 1.0
-    return Plan(factor, seeds, dict(fingerprint), fixed + seeds * factor * training)
+    factor = alone if seeds == 1 else _factor(training, _RESERVE * budget_s / seeds - fixed)
+    return Plan(factor, seeds, dict(fingerprint), seeds * (fixed + training(factor)))
 
 
-def training_passes(recipe: Recipe) -> float:
-    """Return the cost of a recipe's training at full length, in passes of the uncut model over 32 texts."""
+def _factor(training: Callable[[float], float], seconds: float) -> float:
+    """The largest share of the steps, at most 1, that fits; 0 where not even the least steps do."""
+    low, high = 0.0, 1.0
+    if training(high) <= seconds:
+        return high
+    for _ in range(20):  # to a millionth: steps are whole numbers far below that
+        middle = (low + high) / 2
+        low, high = (middle, high) if training(middle) <= seconds else (low, middle)
+    return low
+
+
+def training_passes(recipe: Recipe, *, factor: float = 1.0) -> float:
+    """Return the cost of a recipe's training, in passes of the uncut model over 32 texts.
+
+    Args:
+        recipe: The recipe.
+        factor: Share of its steps; below the least steps it costs no less.
+    """
     stages, total = recipe.stages, 0.0
     for name, settings in stages.items():
         each = _TUNE[recipe.task] if name == "tune" else _PASSES.get(name, 0.0)
@@ -113,14 +131,16 @@ def training_passes(recipe: Recipe) -> float:
             continue
         if name == "tune" and "adversarial" in stages:
             each *= len(stages["adversarial"].weights)  # passes in a step
-        total += each * _size(stages) * settings.steps * settings.batch_size / 32
+        steps = max(least_steps(recipe, settings), factor * settings.steps)
+        total += each * _size(stages) * steps * settings.batch_size / 32
     return total
 
 
 def pass_seconds(base: str | None, texts: Sequence[str], *, bf16: bool, rounds: int = 3) -> float:
-    """Measure seconds of a forward and backward pass of the base's body over 32 of the texts."""
+    """Measure seconds of a training step of the base's body over 32 of the texts: forward, backward, AdamW."""
     tower = load_tower(base)
     model = body_of(tower)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
     chosen = list(texts[:: max(1, len(texts) // 32)][:32])
     batch = tower.tokenizer(chosen, padding=True, truncation=True, return_tensors="pt")
     spent = []
@@ -128,6 +148,7 @@ def pass_seconds(base: str | None, texts: Sequence[str], *, bf16: bool, rounds: 
         start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             model(**batch).last_hidden_state.float().square().mean().backward()
+        optimizer.step()
         spent.append(time.perf_counter() - start)
         model.zero_grad()
     return median(spent[1:])

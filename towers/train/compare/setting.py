@@ -17,6 +17,9 @@ BUNDLE = "bundle"
 _ROW = "row.json"
 # Fewer steps than this are no training at all: warmup and schedule need some.
 LEAST_STEPS = 8
+# A classifier's new head starts from nothing, and all rows that go on from it would compare guesses: 64 steps of 32
+# texts bring SST-5 off the ground.
+LEAST_STEPS_OF_HEAD = 64
 # Held-out texts that the loss of further pretraining is measured on: at full length, and at the least.
 _PROBE_TEXTS, _LEAST_PROBE_TEXTS = 1000, 200
 
@@ -58,15 +61,15 @@ class Setting:
         """Folder for what teachers said, which all their students share."""
         return self.work / "teachers"
 
-    def steps(self, stage: Any) -> int:
+    def steps(self, stage: Any, *, least: int = LEAST_STEPS) -> int:
         """Return how many steps a stage of a recipe gets."""
-        return max(LEAST_STEPS, round(float(stage.steps) * self.factor))
+        return max(least, round(float(stage.steps) * self.factor))
 
-    def scaled(self, stage: T) -> T:
-        """Return a training stage's settings with this comparison's steps, seed and precision."""
+    def scaled(self, stage: T, *, least: int = LEAST_STEPS) -> T:
+        """Return a training stage's settings with this comparison's steps, at least `least`, its seed and precision."""
         known = {entry.name for entry in fields(stage)}  # type: ignore[arg-type]
         wanted = {
-            "steps": self.steps(stage),
+            "steps": self.steps(stage, least=least),
             "seed": self.seed,
             "bf16": self.bf16,
             "max_tokens": self.max_tokens,
@@ -81,6 +84,12 @@ class Setting:
             points=max(1, round(self.factor * stage.points)),
             dev_share=min(stage.dev_share, probe / max(1, texts)),
         )
+
+
+def least_steps(recipe: Recipe, stage: Any) -> int:
+    """Return the steps that a training stage of a recipe gets even where the budget has none for it."""
+    new_head = recipe.task == "sentiment" and recipe.start == "base" and stage is recipe.stages.get("tune")
+    return min(LEAST_STEPS_OF_HEAD, int(stage.steps)) if new_head else LEAST_STEPS
 
 
 @dataclass(frozen=True)

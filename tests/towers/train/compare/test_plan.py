@@ -23,7 +23,7 @@ def planned(budget_s: float) -> Plan:
 
 def test_more_time_is_more_steps_and_then_more_seeds() -> None:
     """The share of the recipes' steps grows with the budget up to 1; a long budget buys seeds."""
-    plans = [planned(hours * 3600) for hours in (0.3, 1, 4, 24, 100)]
+    plans = [planned(hours * 3600) for hours in (0.5, 1, 4, 24, 100)]
     assert [plan.seeds for plan in plans] == sorted(plan.seeds for plan in plans)
     assert (plans[0].seeds, plans[-1].seeds, plans[-1].factor) == (1, 3, 1.0)
     assert 0 < plans[0].factor < plans[1].factor
