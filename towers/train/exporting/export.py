@@ -54,7 +54,8 @@ class SentimentGraph(nn.Module):
     def __init__(self, classifier: nn.Module, *, temperature: float) -> None:
         super().__init__()
         self.classifier = classifier
-        self.temperature = temperature
+        self.temperature: Tensor  # a tensor of the graph, so that a template of it takes another one
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Classify a padded batch."""

@@ -23,6 +23,7 @@ from torch import nn
 from towers.train.exporting.export import copy_graph, export_graph, run_graph
 
 _TOLERANCE = 1e-3  # of an element; as in assemble.tower_parity
+_NO_STRUCTURE = {"_name_or_path", "architectures", "dtype", "transformers_version"}  # of a configuration
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,13 @@ def _traced(module: nn.Module, *, output: str, max_tokens: int) -> Template:
 def _structure(module: nn.Module) -> str:
     """What a traced graph depends on besides the weights: modules, shapes and the transformers' configurations."""
     owned: list[Any] = [getattr(one, "config", None) for one in module.modules()]
-    configs = [json.dumps(x.to_dict(), sort_keys=True, default=str) for x in owned if hasattr(x, "to_dict")]
+    configs = [
+        json.dumps(
+            {k: v for k, v in x.to_dict().items() if k not in _NO_STRUCTURE}, sort_keys=True, default=str
+        )
+        for x in owned
+        if hasattr(x, "to_dict")
+    ]
     shapes = {name: list(value.shape) for name, value in module.state_dict().items()}
     return f"{module!r}|{configs}|{shapes}"
 

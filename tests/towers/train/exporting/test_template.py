@@ -52,13 +52,21 @@ def test_other_weights_of_one_structure_are_not_traced_again(
     assert np.abs(graphs[0] - graphs[1]).max() > 0.01
 
 
-def test_what_the_weights_do_not_say_is_traced_apart(checkpoint: Path) -> None:
-    """Two temperatures are two graphs, though all weights are the same."""
-    model, _ = load_classifier(checkpoint)
+def test_classifiers_that_differ_in_temperature_or_origin_are_not_traced_again(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a checkpoint lay and how sharp its answers are is no structure; each graph answers as its own module."""
+    traced = []
+    monkeypatch.setattr(template, "export_graph", lambda *a, **k: traced.append(a) or export_graph(*a, **k))
+    model, tokenizer = load_classifier(checkpoint)
+    for saved in (model, tokenizer):
+        saved.save_pretrained(tmp_path / "other")
+    other, _ = load_classifier(tmp_path / "other")
     templates = Templates()
-    for temperature in (1.0, 3.0):
-        module = SentimentGraph(model, temperature=temperature)
+    for chosen, temperature in ((model, 1.0), (model, 3.0), (other, 0.5)):
+        module = SentimentGraph(chosen, temperature=temperature)
         graph = templates.export(module, output="probabilities", max_tokens=32)
         with torch.inference_mode():
             expected = module.eval()(*batch()[0]).numpy()
         np.testing.assert_allclose(run_graph(graph, batch()), expected, atol=1e-5)
+    assert len(traced) == 1
