@@ -171,7 +171,7 @@ class TestRequestIds:
         caplog.set_level(logging.INFO)
         state = fake_state(tmp_path)
 
-        def fail(texts: Any) -> None:
+        def fail(texts: Any, **_: Any) -> None:
             logging.getLogger("service.inside").info("in a thread")
             raise RuntimeError(" and ".join(texts * 2))
 
@@ -187,7 +187,7 @@ class TestRequestIds:
     ) -> None:
         """An operator may need them; the default is without."""
         state = fake_state(tmp_path, log_texts=True)
-        monkeypatch.setattr(state.bundle, "sentiment", lambda texts: int(texts[0]))
+        monkeypatch.setattr(state.bundle, "sentiment", lambda texts, **_: int(texts[0]))
         with TestClient(create_app(state)) as client:
             client.post("/v1/sentiment", json={"text": "good"})
         assert "'good'" in caplog.text
@@ -211,7 +211,7 @@ class TestHeaders:
 
     def test_an_unforeseen_error_has_them(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         state = fake_state(tmp_path)
-        monkeypatch.setattr(state.bundle, "sentiment", lambda texts: 1 / 0)
+        monkeypatch.setattr(state.bundle, "sentiment", lambda texts, **_: 1 / 0)
         with TestClient(create_app(state)) as client:
             answer = client.post("/v1/sentiment", json={"text": "good"})
         assert answer.status_code == 500

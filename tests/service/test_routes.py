@@ -363,7 +363,7 @@ class TestRefusals:
     ) -> None:
         """The client gets the usual shape, the log the place, the metrics the count; none quotes the message."""
         state = fake_state(tmp_path, bundle=FakeBundle())
-        monkeypatch.setattr(state.bundle, "sentiment", lambda texts: 1 / 0)
+        monkeypatch.setattr(state.bundle, "sentiment", lambda texts, **_: 1 / 0)
         with TestClient(create_app(state)) as client:
             response = client.post("/v1/sentiment", json={"text": "good"})
             assert response.status_code == 500
@@ -386,7 +386,7 @@ class TestRefusals:
     ) -> None:
         """One table maps them; a class that is not in it has the status of its base."""
 
-        def fail(texts: Any) -> np.ndarray:
+        def fail(texts: Any, **_: Any) -> np.ndarray:
             raise error("what, and the way out")
 
         state = fake_state(tmp_path)

@@ -101,7 +101,7 @@ def test_what_nobody_foresaw_has_the_shape_of_the_dialect(tmp_path: Path) -> Non
     """The answer is in the client's words, and without details."""
 
     class Broken(FakeBundle):
-        def encode_titles(self, texts: object) -> object:  # type: ignore[override]
+        def encode_titles(self, texts: object, *, progress: object = None) -> object:  # type: ignore[override]
             raise RuntimeError("a detail")
 
     state = fake_state(tmp_path, bundle=Broken())
