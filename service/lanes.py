@@ -14,7 +14,8 @@ from contextvars import ContextVar
 
 # Texts: as many as clients of text-embeddings-inference send at once by default.
 QUICK = 32
-# How much less than others the long lane gets of a processor that both want; 10 is a tenth.
+# How much less than others the long lane gets of a processor that both want; 10 is a tenth. Beside two lists of 2,048
+# titles on 2 cores, half of all searches took less than 15 ms without it and 6.5 ms with it; alone they took 6 ms.
 NICENESS = 10
 
 _IN_QUICK_LANE: ContextVar[bool] = ContextVar("in_quick_lane", default=False)
