@@ -68,8 +68,8 @@ class ExitRecipe:
         distil: Share of an exit's loss that comes from the last exit's probabilities, the rest comes from the labels.
             Half is a guess, untested.
         temperature: Softens both before they are compared; a guess, untested.
-        rule: "entropy", "margin" or "patience", see `towers.exits.ExitPlan`. On tweets the first two were alike, on film
-            reviews margin left after 2.4 layers and entropy after 3.1 (benchmarks/early_exit).
+        rule: "entropy", "margin" or "patience", see `towers.exits.ExitPlan`. On tweets the first two were alike, on
+            film reviews margin left after 2.4 layers and entropy after 3.1 (benchmarks/early_exit).
         max_loss: How much of the measure may be lost on dev texts, against the last exit or the classifier that
             training started from, whichever is better.
         measure: "accuracy" or "macro_recall".
