@@ -128,7 +128,8 @@ def _add_health(app: FastAPI, state: State) -> None:
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Counts and times for Prometheus."""
-        return Response(state.metrics.text(), media_type=CONTENT_TYPE)
+        text = await asyncio.to_thread(state.metrics.text)
+        return Response(text, media_type=CONTENT_TYPE)
 
     @app.get("/info", responses={200: {"model": InfoAnswer}}, response_class=Response)
     async def info() -> Response:

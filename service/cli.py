@@ -22,7 +22,6 @@ from towers.errors import InputError
 if TYPE_CHECKING:
     from service.route import Handler
     from service.state import State
-    from towers import Bundle
 
 ReleasesOption = Annotated[
     Path | None,
@@ -47,8 +46,12 @@ def serve_command(
     port: Annotated[
         int | None, typer.Option(help="Port to listen on; 0 takes a free one; default: 8000.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes that answer; default: one a core.")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Requests computed at the same time; default: one a core.")
+        int | None,
+        typer.Option(help="Requests that a process computes at the same time; default: cores ÷ processes."),
     ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR; default: INFO.")
@@ -59,11 +62,8 @@ def serve_command(
     Every setting can also come from the environment as DUALTOWER_NAME, see the README. Options go first.
     """
     from service import logs
-    from service.compose import compose
-    from service.server import run
     from service.settings import load_settings, unknown_variables
     from service.telemetry import cannot_send
-    from towers import open_bundle
 
     settings = load_settings(
         releases=releases,
@@ -71,6 +71,7 @@ def serve_command(
         redis=redis,
         host=host,
         port=port,
+        processes=processes,
         workers=workers,
         log_level=log_level,
     )
@@ -81,18 +82,15 @@ def serve_command(
         log.warning("environment variable is no setting, ignored", extra={"variable": name})
     if (reason := cannot_send()) is not None:
         log.warning("nothing is traced", extra={"reason": reason})
-    opened = open_bundle(settings.bundle, threads=settings.threads)
-    opened.score(
-        opened.encode_queries(["warm up"])[0], opened.encode_titles(["warm up"])
-    )  # first calls are slow
-    run(compose(settings, opened))
+    if settings.processes > 1:
+        from service.parent import run_processes
 
+        run_processes(settings)
+        return
+    from service.compose import open_state
+    from service.server import run
 
-def _warm_up(bundle: Bundle) -> None:
-    """Do everything once: first calls load and allocate, and no request should wait for that."""
-    bundle.score(bundle.encode_queries(["warm up"])[0], bundle.encode_titles(["warm up"]))
-    if bundle.has_sentiment:
-        bundle.sentiment(["warm up"])
+    run(open_state(settings))
 
 
 def search_command(

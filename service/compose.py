@@ -21,12 +21,12 @@ from service.settings import Settings
 from service.state import State, nothing_published
 from service.title_vectors import NoRelease, ReleaseTitles, RemoteTitles
 from service.work import Work
-from towers import Bundle
+from towers import Bundle, open_bundle
 
 
-def compose(settings: Settings, bundle: Bundle) -> State:
+def compose(settings: Settings, bundle: Bundle, *, metrics: Metrics | None = None) -> State:
     """The state of a service; nothing is opened yet but the bundle."""
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     guard, shared = None, None
     if settings.redis:
         from index.redis_titles import RedisQueries  # the client is imported only where there is a Redis
@@ -46,6 +46,13 @@ def compose(settings: Settings, bundle: Bundle) -> State:
     follower = Follower(settings.releases, in_use, opener.open, metrics, retry_s=settings.release_retry_s)
     work = Work(workers=settings.workers, queue=settings.queue)
     return State(settings, bundle, metrics, queries, in_use, follower, work, Keys(settings), guard)
+
+
+def open_state(settings: Settings, *, metrics: Metrics | None = None) -> State:
+    """The state of a service over the bundle that the settings name, ready to be served."""
+    bundle = open_bundle(settings.bundle, threads=settings.threads)
+    bundle.score(bundle.encode_queries(["warm up"])[0], bundle.encode_titles(["warm up"]))  # first calls are slow
+    return compose(settings, bundle, metrics=metrics)
 
 
 class Opener:

@@ -18,6 +18,10 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 class JsonFormatter(logging.Formatter):
     """Time, level, logger and message, the request that it belongs to, and whatever was given as `extra`."""
 
+    def __init__(self, place: int | None = None) -> None:
+        super().__init__()
+        self._place = {} if place is None else {"process": place}
+
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
         line: dict[str, Any] = {
@@ -25,7 +29,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-        }
+        } | self._place
         if (asked := request_id.get()) is not None:
             line["request_id"] = asked
         if (trace := trace_id()) is not None:
@@ -36,8 +40,8 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def configure(level: str) -> None:
-    """Send all log lines of the process to stderr as JSON."""
+def configure(level: str, *, place: int | None = None) -> None:
+    """Send all log lines of the process to stderr as JSON; of several processes, each names its place."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(place))
     logging.basicConfig(level=level, handlers=[handler], force=True)

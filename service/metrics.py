@@ -4,24 +4,36 @@ from __future__ import annotations
 
 from collections import Counter as TextsByLayer
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from service.shared_metrics import shared_registry
 from service.telemetry import trace_stages
 
+RELEASE = "dualtower_release_info"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds. Dense between 0.5 and 20 ms, where answers are expected; the rest is for trouble.
 BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Metrics:
-    """All metrics of one service."""
+    """All metrics of one service.
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)  # memory, file descriptors, processor seconds
-        r = self.registry
+    Args:
+        shared: Where several processes keep theirs, see shared_metrics.py, and the number of their parent; None for
+            one process. A gauge's `multiprocess_mode` says what the values of several become.
+    """
+
+    def __init__(self, shared: tuple[Path, int] | None = None) -> None:
+        self.registry = r = CollectorRegistry()
+        self._shown = r
+        self._used: tuple[str, str] | None = None
+        if shared is None:
+            ProcessCollector(registry=r)  # memory, file descriptors, processor seconds
+        else:
+            self._shown = shared_registry(*shared, unless_zero=RELEASE)
         self.requests = Counter(
             "dualtower_requests", "Requests by route and status", ["route", "status"], registry=r
         )
@@ -50,7 +62,12 @@ class Metrics:
             ["route"],
             registry=r,
         )
-        self.in_flight = Gauge("dualtower_requests_in_flight", "Requests not answered yet", registry=r)
+        self.in_flight = Gauge(
+            "dualtower_requests_in_flight",
+            "Requests not answered yet",
+            registry=r,
+            multiprocess_mode="livesum",
+        )
         self.queries = Counter(
             "dualtower_query_vectors",
             "Query vectors by source: process, redis, encoder",
@@ -66,15 +83,37 @@ class Metrics:
             ["layer"],
             registry=r,
         )
-        self.redis_up = Gauge("dualtower_redis_up", "1 when Redis answers, 0 when not or unset", registry=r)
+        self.redis_up = Gauge(
+            "dualtower_redis_up",
+            "1 when Redis answers every process, 0 when not or unset",
+            registry=r,
+            multiprocess_mode="livemin",
+        )
         self.redis_failures = Counter("dualtower_redis_failures", "Calls to Redis that failed", registry=r)
         self.release = Gauge(
-            "dualtower_release_info", "The release in use", ["version", "bundle_id"], registry=r
+            RELEASE,
+            "The release in use; two while processes change",
+            ["version", "bundle_id"],
+            registry=r,
+            multiprocess_mode="livemax",
         )
-        self.release_titles = Gauge("dualtower_release_titles", "Titles in the release in use", registry=r)
-        self.release_changes = Counter("dualtower_release_changes", "Releases taken into use", registry=r)
+        self.release_titles = Gauge(
+            "dualtower_release_titles",
+            "Titles in the release in use",
+            registry=r,
+            multiprocess_mode="livemax",
+        )
+        self.release_changes = Counter(
+            "dualtower_release_changes", "Releases taken into use, by each process", registry=r
+        )
         self.release_refused = Gauge(
-            "dualtower_release_refused", "1 while the published release is refused", registry=r
+            "dualtower_release_refused",
+            "1 while a process refuses the published release",
+            registry=r,
+            multiprocess_mode="livemax",
+        )
+        self.restarts = Counter(
+            "dualtower_process_restarts", "Processes started in place of one that had ended", registry=r
         )
 
     def observe_stages(self, milliseconds: Mapping[str, float]) -> None:
@@ -90,11 +129,15 @@ class Metrics:
 
     def use_release(self, version: str, about: Mapping[str, Any]) -> None:
         """Name the release in use; the one before disappears from /metrics."""
-        self.release.clear()
-        self.release.labels(version, about["bundle_id"]).set(1)
+        if self._used is not None:
+            self.release.labels(*self._used).set(0)  # what several processes share cannot be cleared
+        if self._shown is self.registry:
+            self.release.clear()
+        self._used = (version, about["bundle_id"])
+        self.release.labels(*self._used).set(1)
         self.release_titles.set(about["count"])
         self.release_changes.inc()
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self._shown)

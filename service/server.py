@@ -13,6 +13,8 @@ from types import FrameType
 import uvicorn
 
 from service.app import create_app
+from service.door import Door
+from service.listen import where
 from service.state import State
 
 log = logging.getLogger(__name__)
@@ -36,8 +38,12 @@ class DrainingServer(uvicorn.Server):
         gc.collect()
         gc.freeze()
         if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            log.info("listening", extra={"url": f"http://{host}:{port}", "host": host, "port": port})
+            self.opened()
+
+    def opened(self) -> None:
+        """Say where requests are taken."""
+        if self.servers:
+            log.info("listening", extra=where(self.servers[0].sockets[0]))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then stop as uvicorn does: no new connections, requests in work are finished."""
@@ -47,12 +53,51 @@ class DrainingServer(uvicorn.Server):
         while waited < self._state.settings.drain_s and not self.force_exit:  # a second Ctrl-C skips the wait
             await asyncio.sleep(0.1)
             waited += 0.1
+        await self.closing()
         await super().shutdown(sockets=sockets)
         log.info("stopped")
 
+    async def closing(self) -> None:
+        """Take no more connections; a listening socket is closed by uvicorn itself."""
 
-def run(state: State) -> None:
-    """Serve until SIGINT or SIGTERM, then return."""
+
+class ChildServer(DrainingServer):
+    """Listens nowhere: its connections come through a door."""
+
+    def __init__(self, config: uvicorn.Config, state: State, channel: socket.socket) -> None:
+        super().__init__(config, state)
+        self._door = Door(channel, self._leave)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start without a socket."""
+        await super().startup(sockets=[])
+
+    def opened(self) -> None:
+        """Open the door."""
+        self._door.open(self._protocol)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: tell how many connections have ended."""
+        self._door.tell(len(self.server_state.connections))
+        return await super().on_tick(counter)
+
+    async def closing(self) -> None:
+        """Close the door."""
+        await self._door.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        # As uvicorn makes it for a connection that it has accepted itself.
+        return self.config.http_protocol_class(  # type: ignore[call-arg, return-value]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    def _leave(self) -> None:
+        log.error("the parent process has gone")
+        self.should_exit = True
+
+
+def run(state: State, channel: socket.socket | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, then return; with a channel, what comes through it."""
     settings = state.settings
     config = uvicorn.Config(
         create_app(state),
@@ -71,7 +116,8 @@ def run(state: State) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     signal.signal(signal.SIGTERM, _leave)  # uvicorn raises the signal again once everything is finished
     try:
-        DrainingServer(config, state).run()
+        server = DrainingServer(config, state) if channel is None else ChildServer(config, state, channel)
+        server.run()
     except KeyboardInterrupt:
         log.debug("ended by Ctrl-C")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +10,16 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.cores import cores
 from towers.errors import InputError
 
 PREFIX = "DUALTOWER_"
+COUNTED = {"processes": "number of cores", "workers": "cores ÷ processes"}  # defaults, as they are shown
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+")
+
+
+def _workers(values: dict[str, Any]) -> int:
+    return max(1, cores() // values.get("processes", 1))
 
 
 class Settings(BaseSettings):
@@ -63,14 +68,22 @@ class Settings(BaseSettings):
         False, description="log unforeseen errors with their messages, which may quote texts of requests"
     )
 
-    workers: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
+    processes: int = Field(
+        default_factory=cores,
         ge=1,
-        description="requests computed at the same time; as many lists of more than 32 texts beside them",
+        description="processes that answer, started and watched by one more; 1: the only one answers",
     )
-    queue: int = Field(64, ge=0, description="requests that may wait for a worker; the next one gets 429")
+    workers: int = Field(
+        default_factory=_workers,
+        ge=1,
+        description="requests that each process computes at the same time; as many lists of more than 32 texts "
+        "beside them",
+    )
+    queue: int = Field(
+        64, ge=0, description="requests that may wait for a worker of each process; the next one gets 429"
+    )
     threads: int | None = Field(
-        None, ge=1, description="threads of one encoding; unset: what the bundle thinks best for this machine"
+        None, ge=1, description="threads of one encoding; unset: the cores, divided among the processes"
     )
 
     max_body: int = Field(4 * 2**20, ge=1024, description="bytes of one request body")
@@ -149,8 +162,8 @@ def without_password(url: str) -> str:
 
 
 def _shown_default(name: str) -> str:
-    if name == "workers":
-        return "number of cores"
+    if name in COUNTED:
+        return COUNTED[name]
     default = Settings.model_fields[name].default
     return "" if default is None or default == () else str(default)
 

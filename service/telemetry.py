@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import socket
 import time
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT" for signal in ("", "TRACES_", "METRICS_"))
 SENDER = "opentelemetry.exporter.otlp.proto.http"
 TRACER = "dualtower"
+RESOURCE = "OTEL_RESOURCE_ATTRIBUTES"
+INSTANCE = "service.instance.id"
 
 
 def config() -> TelemetryConfig:
@@ -75,3 +79,11 @@ def _installed() -> bool:
 def _uninteresting(scope: MutableMapping[str, Any]) -> bool:
     """Probes, scrapes and the page's files would be most of all traces."""
     return scope["path"] == "/metrics" or is_open(scope["path"], scope.get("method", ""))
+
+
+def tell_apart(place: int) -> None:
+    """Give one of several processes a name of its own: measurements of two under one name contradict each other."""
+    given = os.environ.get(RESOURCE, "")
+    named = re.search(rf"(?:^|,)\s*{INSTANCE}=([^,]*)", given)
+    name = f"{named[1]}-{place}" if named else f"{socket.gethostname()}-{os.getpid()}"
+    os.environ[RESOURCE] = ",".join(filter(None, [given, f"{INSTANCE}={name}"]))  # the last one holds

@@ -66,6 +66,7 @@ class Served:
         self._log = log or root.parent / "serve.log"
         environ = {name: value for name, value in os.environ.items() if not name.startswith("DUALTOWER_")}
         fast = {"release_poll_s": 0.05, "release_retry_s": 0.1, "redis_probe_s": 0.05, "drain_s": 0}
+        fast["processes"] = 1  # a test asks for more where it is about them
         environ |= {f"DUALTOWER_{name.upper()}": str(value) for name, value in (fast | settings).items()}
         command = [sys.executable, "-m", "dualtower", "serve", "--port", "0"]
         command += ["--releases", str(root), "--bundle", str(bundle), *options]
