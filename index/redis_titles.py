@@ -269,8 +269,16 @@ class RedisQueries:
         Raises:
             RedisUnavailableError: Redis did not answer.
         """
+        return self.by_id(_query_id(text))
+
+    def by_id(self, query_id: str) -> np.ndarray | None:
+        """The vector, float32 (dim,), of the query whose text has this SHA-256 in hexadecimal digits, or None.
+
+        Raises:
+            RedisUnavailableError: Redis did not answer.
+        """
         with self._redis.errors():
-            data: Any = self._redis.client.get(self._key(text))
+            data: Any = self._redis.client.get(f"{self._prefix}:{query_id}")
         if data is None or len(data) != self._dim * VECTOR_TYPE.itemsize:
             return None
         return np.frombuffer(data, VECTOR_TYPE).astype(np.float32)
@@ -282,11 +290,13 @@ class RedisQueries:
             RedisUnavailableError: Redis did not answer.
         """
         with self._redis.errors():
-            self._redis.client.set(self._key(text), vector.astype(VECTOR_TYPE).tobytes(), ex=self._ttl_s)
+            data = vector.astype(VECTOR_TYPE).tobytes()
+            self._redis.client.set(f"{self._prefix}:{_query_id(text)}", data, ex=self._ttl_s)
 
     def close(self) -> None:
         """Close the connections."""
         self._redis.client.close()
 
-    def _key(self, text: str) -> str:
-        return f"{self._prefix}:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+def _query_id(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import sys
 from dataclasses import dataclass
@@ -35,6 +36,14 @@ class Place:
 
 def run_child(settings: Settings, place: Place, channel: socket.socket) -> None:
     """Serve what comes through the channel until told to stop."""
+    try:
+        _serve(settings, place, channel)
+    finally:
+        if os.getppid() != place.parent:  # which would have cleared up
+            shutil.rmtree(place.directory, ignore_errors=True)
+
+
+def _serve(settings: Settings, place: Place, channel: socket.socket) -> None:
     os.setsid()  # Ctrl-C in a terminal is for the parent, which passes it on
     logs.configure(settings.log_level, place=place.number)
     shared_metrics.keep_in(place.directory, place.number)
@@ -48,7 +57,7 @@ def run_child(settings: Settings, place: Place, channel: socket.socket) -> None:
     if place.again:
         metrics.restarts.inc()
     try:
-        state = open_state(settings, metrics=metrics)
+        state = open_state(settings, metrics=metrics, common=place.directory)
     except DualtowerError as exc:
         log.error("cannot start", extra={"reason": str(exc)})
         sys.exit(1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from service.keys import Keys
 from service.known_texts import KnownTexts
 from service.matcher import Matcher
 from service.metrics import Metrics
+from service.query_table import QueryTable
 from service.query_vectors import QueryVectors
 from service.redis_guard import RedisGuard
 from service.serving import InUse, Serving
@@ -23,10 +26,22 @@ from service.title_vectors import NoRelease, ReleaseTitles, RemoteTitles
 from service.work import Work
 from towers import Bundle, open_bundle
 
+log = logging.getLogger(__name__)
 
-def compose(settings: Settings, bundle: Bundle, *, metrics: Metrics | None = None) -> State:
-    """The state of a service; nothing is opened yet but the bundle."""
+
+def compose(
+    settings: Settings, bundle: Bundle, *, metrics: Metrics | None = None, common: Path | None = None
+) -> State:
+    """The state of a service; nothing is opened yet but the bundle.
+
+    Args:
+        settings: What is wanted.
+        bundle: It is open.
+        metrics: None for those of one process.
+        common: Directory of what several processes share; None for one process.
+    """
     metrics = metrics or Metrics()
+    table = None if common is None else _table(settings, bundle, common)
     guard, shared = None, None
     if settings.redis:
         from index.redis_titles import RedisQueries  # the client is imported only where there is a Redis
@@ -40,7 +55,9 @@ def compose(settings: Settings, bundle: Bundle, *, metrics: Metrics | None = Non
         )
         # A probe is a real read: a server that is up but still loading its data fails it, as it should.
         guard = RedisGuard(partial(shared.get, ""), metrics, probe_s=settings.redis_probe_s)
-    queries = QueryVectors(bundle, metrics, size=settings.query_cache, shared=shared, guard=guard)
+    queries = QueryVectors(
+        bundle, metrics, size=settings.query_cache, shared=shared, guard=guard, table=table
+    )
     opener = Opener(settings, bundle, queries, metrics, guard)
     in_use = InUse(opener.without_release())
     follower = Follower(settings.releases, in_use, opener.open, metrics, retry_s=settings.release_retry_s)
@@ -48,11 +65,13 @@ def compose(settings: Settings, bundle: Bundle, *, metrics: Metrics | None = Non
     return State(settings, bundle, metrics, queries, in_use, follower, work, Keys(settings), guard)
 
 
-def open_state(settings: Settings, *, metrics: Metrics | None = None) -> State:
+def open_state(settings: Settings, *, metrics: Metrics | None = None, common: Path | None = None) -> State:
     """The state of a service over the bundle that the settings name, ready to be served."""
     bundle = open_bundle(settings.bundle, threads=settings.threads)
-    bundle.score(bundle.encode_queries(["warm up"])[0], bundle.encode_titles(["warm up"]))  # first calls are slow
-    return compose(settings, bundle, metrics=metrics)
+    bundle.score(
+        bundle.encode_queries(["warm up"])[0], bundle.encode_titles(["warm up"])
+    )  # first calls are slow
+    return compose(settings, bundle, metrics=metrics, common=common)
 
 
 class Opener:
@@ -109,6 +128,18 @@ class Opener:
         timeout_s = self._settings.redis_timeout_s
         shared = RedisTitles(url, prefix=prefix, dim=release.manifest.dim, timeout_s=timeout_s)
         return RemoteTitles(shared, self._guard)
+
+
+def _table(settings: Settings, bundle: Bundle, common: Path) -> QueryTable | None:
+    if settings.query_cache == 0:
+        return None
+    try:
+        # Named by the bundle: a process that is started anew finds another one there if its files were exchanged.
+        path = common / f"queries-{bundle.bundle_id}"
+        return QueryTable(path, size=settings.query_cache, dim=bundle.dim)
+    except OSError as exc:
+        log.warning("processes share no query vectors", extra={"reason": str(exc)})
+        return None
 
 
 def _about(version: str, release: Release) -> dict[str, Any]:

@@ -37,7 +37,9 @@ def _bound(family: int, address: Any) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not for an address that is in use
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # which its connections inherit
     if family == socket.AF_INET6:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # the other family has a socket of its own
+        listener.setsockopt(
+            socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1
+        )  # the other family has a socket of its own
     listener.setblocking(False)
     try:
         listener.bind(address)

@@ -70,7 +70,7 @@ class Metrics:
         )
         self.queries = Counter(
             "dualtower_query_vectors",
-            "Query vectors by source: process, redis, encoder",
+            "Query vectors by source: process, machine (another process of it), redis, encoder",
             ["source"],
             registry=r,
         )

@@ -26,11 +26,14 @@ from service.cores import cores
 from service.door import READY, hand_over
 from service.keys import Keys
 from service.listen import bound, where
+from service.query_table import table_bytes
 from service.settings import Settings
 from towers import open_bundle
 
 log = logging.getLogger(__name__)
 
+MEMORY = Path("/dev/shm")
+MARGIN = 16 * 2**20  # bytes for metrics and for others
 BACKLOG = 2048  # as uvicorn's
 RESERVE = 64  # files that a child keeps open beside its connections
 # Guesses, untested: pauses before a process is replaced, doubled each time, and when a failure is an old story.
@@ -46,9 +49,10 @@ def run_processes(settings: Settings) -> None:
         SystemExit: A process did not get ready.
     """
     Keys(settings)
-    open_bundle(settings.bundle)  # reads no weights, but holds the files against the manifest
+    bundle = open_bundle(settings.bundle)  # reads no weights, but holds the files against the manifest
     threads = settings.threads or max(1, cores() // settings.processes)
-    with tempfile.TemporaryDirectory(prefix="dualtower-") as directory:
+    table = table_bytes(settings.query_cache, bundle.dim)
+    with tempfile.TemporaryDirectory(prefix="dualtower-", dir=_roomy(table)) as directory:
         parent = Parent(settings.model_copy(update={"threads": threads}), Path(directory))
         if not parent.run():
             sys.exit(1)
@@ -105,7 +109,9 @@ class Parent:
             name=f"dualtower-{number}",
             daemon=True,  # ended, too, if an error nobody foresaw ends the parent
         )
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited, until the child hears signals itself
+        before = signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # inherited, until the child hears signals itself
         try:
             process.start()
         finally:
@@ -259,6 +265,16 @@ class Parent:
         for child in self._children.values():
             if child.process.pid is not None:
                 os.kill(child.process.pid, number)
+
+
+def _roomy(table: int) -> Path | None:
+    """Memory, where there is room for what the children share: it is written often, and need not outlive them."""
+    try:
+        found = os.statvfs(MEMORY)
+    except OSError:
+        return None
+    room = found.f_bavail * found.f_frsize
+    return MEMORY if room > table + MARGIN and os.access(MEMORY, os.W_OK) else None
 
 
 def _forget(directory: Path, number: int) -> None:

@@ -1,7 +1,7 @@
 """Query vectors that the processes of one machine share: a file that each of them maps, and no locks.
 
-A vector's place follows from the query's SHA-256: it may stand in any of a few neighbouring slots, and displaces what it
-finds where all are taken. Two processes may write the same slot at the same time; what is read then does not fit its
+A vector's place follows from the query's SHA-256: it may stand in any of a few neighbouring slots, and displaces what
+it finds where all are taken. Two processes may write the same slot at the same time; what is read then does not fit its
 checksum and counts as missing.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import zlib
 from pathlib import Path
 
@@ -26,16 +27,22 @@ class QueryTable:
         path: The file, which is made when it is not there.
         size: How many vectors there is room for.
         dim: The length of a vector.
+
+    Raises:
+        OSError: There is no room for it.
     """
 
     def __init__(self, path: Path, *, size: int, dim: int) -> None:
-        self._dim = dim
-        self._slot = DIGEST + CHECK + 4 * dim
-        self._groups = max(1, -(-size // NEIGHBOURS))
-        bytes_needed = self._groups * NEIGHBOURS * self._slot
+        self._slot, self._groups = _layout(size, dim)
+        bytes_needed = table_bytes(size, dim)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.posix_fallocate(file, 0, bytes_needed)  # a full disk is found now, and not by a signal later
+            if sys.platform == "linux":
+                os.posix_fallocate(
+                    file, 0, bytes_needed
+                )  # a full disk is found now, and not by a signal later
+            else:
+                os.ftruncate(file, bytes_needed)
             self._bytes = mmap.mmap(file, bytes_needed)
         finally:
             os.close(file)
@@ -68,6 +75,16 @@ class QueryTable:
         check = self._bytes[start + DIGEST : start + DIGEST + CHECK]
         data = self._bytes[start + DIGEST + CHECK : start + self._slot]
         return np.frombuffer(data, np.float32).copy() if check == _check(digest, data) else None
+
+
+def table_bytes(size: int, dim: int) -> int:
+    """How large a table's file is."""
+    slot, groups = _layout(size, dim)
+    return groups * NEIGHBOURS * slot
+
+
+def _layout(size: int, dim: int) -> tuple[int, int]:
+    return DIGEST + CHECK + 4 * dim, max(1, -(-size // NEIGHBOURS))
 
 
 def _check(digest: bytes, data: bytes) -> bytes:

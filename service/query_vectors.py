@@ -1,8 +1,9 @@
-"""Vectors of queries: kept in the process, then in Redis, else encoded."""
+"""Vectors of queries: kept in the process, then by all processes of the machine, then in Redis, else encoded."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -14,9 +15,11 @@ from service.cancel import while_wanted
 from service.errors import UnknownQueryError
 from service.lanes import need_long_lane
 from service.metrics import Metrics
+from service.query_table import QueryTable
 from service.redis_guard import RedisGuard
 
 T = TypeVar("T")
+QUERY_ID = re.compile("[0-9a-f]{64}")
 Progress = Callable[[int], None]
 
 
@@ -35,6 +38,9 @@ class SharedQueries(Protocol):
 
     def get(self, text: str) -> np.ndarray | None:
         """The vector (dim,) of a query, or None."""
+
+    def by_id(self, query_id: str) -> np.ndarray | None:
+        """The vector (dim,) of the query whose text has this SHA-256, or None."""
 
     def put(self, text: str, vector: np.ndarray) -> None:
         """Keep the vector (dim,) of a query."""
@@ -59,9 +65,10 @@ class QueryVectors:
         size: int,
         shared: SharedQueries | None = None,
         guard: RedisGuard | None = None,
+        table: QueryTable | None = None,
     ) -> None:
         self._encoder, self._metrics = encoder, metrics
-        self._shared, self._guard = shared, guard
+        self._shared, self._guard, self._table = shared, guard, table
         self._recent = Recent(size)
 
     def encode_titles(self, texts: Sequence[str]) -> np.ndarray:
@@ -89,28 +96,40 @@ class QueryVectors:
         Raises:
             UnknownQueryError: It is not kept (any more).
         """
-        vector = self._recent.get(query_id)
+        vector = self._found(query_id, lambda shared: shared.by_id(query_id))
         if vector is None:
             raise UnknownQueryError(
                 "no vector is kept under this query_id: it was never encoded here, or it was displaced; "
                 "send the text as query"
             )
-        self._metrics.queries.labels("process").inc()
+        return vector
+
+    def _found(self, query_id: str, ask: Callable[[SharedQueries], np.ndarray | None]) -> np.ndarray | None:
+        """The vector from the nearest place that has it, and kept in those before it from then on."""
+        if (vector := self._recent.get(query_id)) is not None:
+            self._metrics.queries.labels("process").inc()
+            return vector
+        if not QUERY_ID.fullmatch(query_id):  # what a client calls an id may be anything
+            return None
+        if self._table is not None and (vector := self._table.get(query_id)) is not None:
+            self._metrics.queries.labels("machine").inc()
+            self._recent.put(query_id, vector)
+        elif (vector := self._ask_redis(ask)) is not None:
+            self._metrics.queries.labels("redis").inc()
+            self._keep_here(query_id, vector)
         return vector
 
     def _kept(self, text: str) -> np.ndarray | None:
-        query_id = query_id_of(text)
-        vector = self._recent.get(query_id)
-        if vector is not None:
-            self._metrics.queries.labels("process").inc()
-        elif (vector := self._ask_redis(lambda shared: shared.get(text))) is not None:
-            self._metrics.queries.labels("redis").inc()
-            self._recent.put(query_id, vector)
-        return vector
+        return self._found(query_id_of(text), lambda shared: shared.get(text))
 
     def _keep(self, text: str, vector: np.ndarray) -> None:
-        self._recent.put(query_id_of(text), vector)
+        self._keep_here(query_id_of(text), vector)
         self._ask_redis(lambda shared: shared.put(text, vector))
+
+    def _keep_here(self, query_id: str, vector: np.ndarray) -> None:
+        self._recent.put(query_id, vector)
+        if self._table is not None:
+            self._table.put(query_id, vector)
 
     def _ask_redis(self, call: Callable[[SharedQueries], T]) -> T | None:
         shared = self._shared

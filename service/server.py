@@ -87,7 +87,7 @@ class ChildServer(DrainingServer):
 
     def _protocol(self) -> asyncio.Protocol:
         # As uvicorn makes it for a connection that it has accepted itself.
-        return self.config.http_protocol_class(  # type: ignore[call-arg, return-value]
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 

@@ -19,7 +19,8 @@ ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+")
 
 
 def _workers(values: dict[str, Any]) -> int:
-    return max(1, cores() // values.get("processes", 1))
+    processes: int = values.get("processes", 1)
+    return max(1, cores() // processes)
 
 
 class Settings(BaseSettings):

@@ -25,6 +25,10 @@ class Shared(dict[str, np.ndarray]):
         self.check()
         return super().get(text)
 
+    def by_id(self, query_id: str) -> np.ndarray | None:
+        self.check()
+        return next((self[text] for text in self if query_id_of(text) == query_id), None)
+
     def put(self, text: str, vector: np.ndarray) -> None:
         self.check()
         self[text] = vector
