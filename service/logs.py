@@ -20,7 +20,7 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self, place: int | None = None) -> None:
         super().__init__()
-        self._place = {} if place is None else {"process": place}
+        self._place = {} if place is None else {"place": place}
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""

@@ -152,7 +152,7 @@ class Parent:
         _forget(self._directory, child.number)
         if self._stopping:
             return
-        facts = {"process": child.number, "exit_status": child.process.exitcode}
+        facts = {"place": child.number, "exit_status": child.process.exitcode}
         if not self._listening:
             log.error("a process did not get ready; ending", extra=facts)
             self._failed = True

@@ -39,7 +39,7 @@ def server(releases: tuple[Path, str, str]) -> Iterator[Served]:
 
 def places(server: Served) -> list[int]:
     """Which process answered each search, in the order of the log."""
-    return [line["process"] for line in server.logged("request") if line["route"] == "/v1/search"]
+    return [line["place"] for line in server.logged("request") if line["route"] == "/v1/search"]
 
 
 def started(server: Served) -> dict[int, int]:
@@ -47,7 +47,7 @@ def started(server: Served) -> dict[int, int]:
     lines = [
         line for line in server.log.splitlines() if "Started server process" in line and line.endswith("}")
     ]
-    found = (re.search(r"\[(\d+)\].*\"process\": (\d+)", line) for line in lines)
+    found = (re.search(r"\[(\d+)\].*\"place\": (\d+)", line) for line in lines)
     return {int(match[1]): int(match[2]) for match in found if match}
 
 
@@ -118,6 +118,11 @@ def test_a_query_id_is_known_to_all(server: Served) -> None:
         assert search(two, query_id="0" * 64)[0] == 404
 
 
+def used(server: Served) -> list[str]:
+    """The releases that /metrics names."""
+    return re.findall(r'^dualtower_release_info{.*version="(\w+)"', server.get("/metrics")[1], re.MULTILINE)
+
+
 def test_all_follow_a_publish(server: Served, releases: tuple[Path, str, str]) -> None:
     """Each process takes it into use, and /metrics names no other release then."""
     root, a, b = releases
@@ -130,10 +135,7 @@ def test_all_follow_a_publish(server: Served, releases: tuple[Path, str, str]) -
             ),
             "all use the release",
         )
-        used = re.findall(
-            r'^dualtower_release_info{.*version="(\w+)"', server.get("/metrics")[1], re.MULTILINE
-        )
-        assert used == [version]
+        eventually(lambda version=version: used(server) == [version], "and /metrics names no other")
     for client in clients:
         client.__exit__()
 
@@ -157,7 +159,7 @@ def test_a_killed_process_is_replaced(releases: tuple[Path, str, str], tmp_path:
         eventually(lambda: value(server, counter) == 3, "counters go on")
         eventually(lambda: value(server, "dualtower_requests_in_flight") == 1, "nothing else is in flight")
         (line,) = server.logged("a process has ended, another one takes its place")
-        assert (line["process"], line["exit_status"]) == (place, -signal.SIGKILL)
+        assert (line["place"], line["exit_status"]) == (place, -signal.SIGKILL)
         new = [server.connect() for _ in range(COUNT)]
         assert [search(client, query="red shoe")[0] for client in new] == [200] * COUNT
         eventually(lambda: place in places(server)[3:], "the new one answers, too")
