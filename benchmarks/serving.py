@@ -176,7 +176,8 @@ def serving(
     options: argparse.Namespace, releases: Path, log: Path, *, name: str, redis: str | None
 ) -> Iterator[Service]:
     """Run a service while the block lasts."""
-    command = [*DUALTOWER, "serve", "--port", "0", "--releases", str(releases), *bundle_option(options)]
+    command = [*DUALTOWER, "serve", "--port", "0", "--processes", "1", "--releases", str(releases)]
+    command += bundle_option(options)
     command += ["--redis", redis] if redis else []
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=output)

@@ -54,7 +54,8 @@ class Settings(BaseSettings):
     rate_limit: float | None = Field(
         None,
         gt=0,
-        description="requests per second of one key, or of all where there are no keys; unset: no limit",
+        description="requests per second of one key, or of all where there are no keys, counted in each process; "
+        "unset: no limit",
     )
     rate_burst: int = Field(
         20, ge=1, description="requests that a key may send at once before the rate limit holds it back"
@@ -97,7 +98,9 @@ class Settings(BaseSettings):
     max_candidates: int = Field(5000, ge=1, description="largest number of candidates of a search")
     body_timeout_s: float = Field(20.0, gt=0, description="seconds that a client may take to send a body")
 
-    query_cache: int = Field(10_000, ge=0, description="query vectors kept in the process")
+    query_cache: int = Field(
+        10_000, ge=0, description="query vectors kept in each process, and once more by all of them together"
+    )
     query_ttl_s: int = Field(86_400, ge=1, description="seconds that Redis keeps a query vector")
     redis_timeout_s: float = Field(
         0.25, gt=0, description="seconds to wait for Redis before going on without"

@@ -68,7 +68,7 @@ class Service:
         self._log = root.parent / f"serve-{self.port}.log"
         self._command = [*DUALTOWER, "serve", "--port", str(self.port), "--releases", str(root)]
         self._command += bundle_option(options) + (["--redis", redis] if redis else [])
-        quiet = {"log_level": "WARNING"}
+        quiet = {"log_level": "WARNING", "processes": 1}  # of one process memory and connections can be told
         given = {f"DUALTOWER_{name.upper()}": str(value) for name, value in (quiet | settings).items()}
         self._environ = environment() | given
         self._process: subprocess.Popen[bytes] | None = None

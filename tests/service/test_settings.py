@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from service.cores import cores
 from service.logs import JsonFormatter
 from service.settings import Settings, load_settings, settings_table, unknown_variables
 from towers.errors import InputError
@@ -72,3 +73,29 @@ def test_a_log_line_is_one_json_object() -> None:
     assert line["status"] == 200
     assert "ValueError: why" in line["traceback"]
     assert line.keys() == {"time", "level", "logger", "message", "status", "traceback"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("max 100000", 3), ("150000 100000", 2), ("50000 100000", 1), ("?", 3), (None, 3)],
+)
+def test_a_container_may_have_fewer_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, expected: int
+) -> None:
+    """Than the machine it is on; a part of one counts as one."""
+    monkeypatch.setattr("service.cores.available_cores", lambda: 3)
+    limit = tmp_path / "cpu.max"
+    if content is not None:
+        limit.write_text(content)
+    assert cores(limit) == expected
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(1, 4), (2, 2), (3, 1), (9, 1)])
+def test_workers_are_the_cores_divided_among_processes(
+    monkeypatch: pytest.MonkeyPatch, processes: int, workers: int
+) -> None:
+    """Unless the setting says otherwise."""
+    monkeypatch.setattr("service.settings.cores", lambda: 4)
+    assert load_settings(processes=processes).workers == workers
+    assert load_settings(processes=processes, workers=7).workers == 7
+    assert load_settings().processes == 4

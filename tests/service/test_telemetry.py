@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from index.releases import Releases
 from service import telemetry
-from service.telemetry import cannot_send
+from service.telemetry import cannot_send, tell_apart
 from tests.service.served import Served, make_release
 from towers import Bundle
 
@@ -133,3 +134,17 @@ def test_a_missing_exporter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cannot_send(asked | {"OTEL_SDK_DISABLED": "true"}) is None
     monkeypatch.undo()
     assert cannot_send(asked) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [("", r".+-\d+"), ("service.instance.id=pod-1,a=b", "pod-1-2"), ("a=b", r".+-\d+")]
+)
+def test_each_process_has_a_name(monkeypatch: pytest.MonkeyPatch, given: str, name: str) -> None:
+    """What the operator gave is kept, and made the process's own."""
+    from opentelemetry.sdk.resources import Resource
+
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", given)
+    tell_apart(2)
+    attributes = Resource.create().attributes
+    assert re.fullmatch(name, str(attributes["service.instance.id"]))
+    assert ("a" in attributes) == ("a=b" in given)

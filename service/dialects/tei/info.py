@@ -17,13 +17,13 @@ def info(state: State) -> dict[str, Any]:
         "model_sha": bundle.bundle_id,
         "model_dtype": precision.get("matmul", "float32"),
         "model_type": {"embedding": {"pooling": "mean"}},  # inside the graph; clients want to see some name
-        "max_concurrent_requests": settings.workers + settings.queue,
+        "max_concurrent_requests": settings.processes * (settings.workers + settings.queue),
         "max_input_length": bundle.max_tokens,
         "max_batch_tokens": BATCH_TOKENS,
         "max_batch_requests": None,
         "max_client_batch_size": settings.max_texts,
         "auto_truncate": False,
-        "tokenization_workers": settings.workers,
+        "tokenization_workers": settings.processes * settings.workers,
         "sha": None,
         "docker_label": None,
     }
