@@ -98,4 +98,3 @@ def test_workers_are_the_cores_divided_among_processes(
     monkeypatch.setattr("service.settings.cores", lambda: 4)
     assert load_settings(processes=processes).workers == workers
     assert load_settings(processes=processes, workers=7).workers == 7
-    assert load_settings().processes == 4
