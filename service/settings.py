@@ -14,7 +14,7 @@ from service.cores import cores
 from towers.errors import InputError
 
 PREFIX = "DUALTOWER_"
-COUNTED = {"processes": "number of cores", "workers": "cores ÷ processes"}  # defaults, as they are shown
+COUNTED = {"workers": "cores ÷ processes"}  # defaults, as they are shown
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+")
 
 
@@ -71,9 +71,7 @@ class Settings(BaseSettings):
     )
 
     processes: int = Field(
-        default_factory=cores,
-        ge=1,
-        description="processes that answer, started and watched by one more; 1: the only one answers",
+        1, ge=1, description="processes that answer, started and watched by one more; 1: the only one answers"
     )
     workers: int = Field(
         default_factory=_workers,

@@ -492,7 +492,7 @@ def test_a_full_service_sends_requests_away(tmp_path: Path) -> None:
     bundle = FakeBundle()
     state = fake_state(tmp_path, bundle=bundle, workers=1, queue=1)
 
-    def slow(texts: list[str]) -> np.ndarray:
+    def slow(texts: list[str], *, progress: object = None) -> np.ndarray:
         entered.release()
         assert leave.wait(30)
         return np.full((len(texts), 3), 1 / 3, np.float32)
