@@ -310,7 +310,9 @@ def test_no_move_leaves_the_ball(
         gradient = scale * torch.randn((3, 5, 4), generator=generator)
         gradient[0] = 0
         noise.climb([gradient])
-        assert (noise.deltas[0].flatten(1).norm(dim=1) <= epsilon * (1 + 1e-5)).all()
+        assert (
+            noise.deltas[0].flatten(1).norm(dim=1) <= epsilon * (1 + 1e-5) + 1e-12
+        ).all()  # squares below 1e-38 are no floats
         torch.testing.assert_close(noise.deltas[0][0].detach(), still)
 
 
