@@ -16,7 +16,7 @@ from service.dialects.openai.schemas import (
     OpenAIModel,
     OpenAIModelsAnswer,
 )
-from service.documentation import body_of, document, failures
+from service.documentation import described, document, failures
 from service.route import answered
 from service.state import State
 
@@ -26,11 +26,7 @@ def add_routes(app: FastAPI, state: State) -> None:
     failed = failures(400, 401, 404, 408, 413, 415, 429, 503, model=OpenAIErrorAnswer)
 
     @app.post(
-        "/v1/embeddings",
-        tags=[OPENAI.name],
-        responses=failed | {200: {"model": OpenAIEmbeddingsAnswer}},
-        openapi_extra=body_of(OpenAIEmbeddingsRequest),
-        response_class=Response,
+        "/v1/embeddings", **described(OPENAI.name, OpenAIEmbeddingsRequest, OpenAIEmbeddingsAnswer, failed)
     )
     async def embed(request: Request) -> Response:
         """Vectors of texts."""

@@ -16,7 +16,7 @@ from service.dialects.rerank.schemas import (
     JinaRerankAnswer,
     JinaRerankRequest,
 )
-from service.documentation import body_of, document, failures
+from service.documentation import described, document, failures
 from service.route import answered
 from service.state import State
 
@@ -31,13 +31,7 @@ def add_routes(app: FastAPI, state: State) -> None:
 def _add_jina(app: FastAPI, state: State) -> None:
     refused = failures(401, 404, 408, 413, 415, 422, 429, 503, model=JinaErrorAnswer)
 
-    @app.post(
-        "/v1/rerank",
-        tags=[JINA.name],
-        responses=refused | {200: {"model": JinaRerankAnswer}},
-        openapi_extra=body_of(JinaRerankRequest),
-        response_class=Response,
-    )
+    @app.post("/v1/rerank", **described(JINA.name, JinaRerankRequest, JinaRerankAnswer, refused))
     async def jina_rerank(request: Request) -> Response:
         """Which documents match the query best? Also understood by clients of Cohere's first version."""
         return await answered(state, handlers.jina, request)
@@ -46,13 +40,7 @@ def _add_jina(app: FastAPI, state: State) -> None:
 def _add_cohere(app: FastAPI, state: State) -> None:
     refused = failures(400, 401, 404, 408, 413, 415, 429, 503, model=CohereErrorAnswer)
 
-    @app.post(
-        "/v2/rerank",
-        tags=[COHERE.name],
-        responses=refused | {200: {"model": CohereRerankAnswer}},
-        openapi_extra=body_of(CohereRerankRequest),
-        response_class=Response,
-    )
+    @app.post("/v2/rerank", **described(COHERE.name, CohereRerankRequest, CohereRerankAnswer, refused))
     async def cohere_rerank(request: Request) -> Response:
         """Which documents match the query best?"""
         return await answered(state, handlers.cohere, request)

@@ -22,7 +22,7 @@ from service.dialects.tei.schemas import (
     TeiToken,
     TeiTokenizeRequest,
 )
-from service.documentation import body_of, document, failures
+from service.documentation import described, document, failures
 from service.errors import failure_for
 from service.route import answered
 from service.state import State
@@ -46,13 +46,7 @@ def add_routes(app: FastAPI, state: State) -> None:
 
 
 def _described(body: type[BaseModel], answer: Any) -> dict[str, Any]:
-    """What the document says of a route."""
-    return {
-        "tags": [TEI.name],
-        "responses": FAILURES | {200: {"model": answer}},
-        "openapi_extra": body_of(body),
-        "response_class": Response,
-    }
+    return described(TEI.name, body, answer, FAILURES)
 
 
 def _add_vectors(app: FastAPI, state: State) -> None:
