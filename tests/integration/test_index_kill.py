@@ -13,6 +13,7 @@ from pathlib import Path
 
 from index.release import open_release
 from index.releases import Releases
+from index.vectors import VECTORS_FILE
 from tests.index.conftest import sample_rows, write_rows
 
 ROOT = Path(__file__).parents[2]
@@ -75,8 +76,10 @@ def test_killed_at_random_moments_the_release_is_the_same(tmp_path: Path) -> Non
         kills += kill_after(start(titles, releases, log), moments.uniform(0, duration))
         assert Releases(releases).current() is None or open_release(releases).count == TITLES
     before = finished_blocks(releases)
+    # Killed after the last block, the job has nothing to say of blocks: it goes on with the vectors or the release.
+    needed = not any(releases.glob(f".building-*/release/{VECTORS_FILE}")) and not Releases(releases).versions()
     said = finish(start(titles, releases, log))
-    if before:
+    if before and needed:
         assert f"{before} of them finished by an earlier run" in said
     assert contents(releases) == contents(tmp_path / "whole")
     times = Counter(log.read_text(encoding="utf-8").splitlines())
