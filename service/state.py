@@ -80,6 +80,7 @@ class State:
                 "bundle": {
                     "bundle_id": bundle.bundle_id,
                     "dim": bundle.dim,
+                    "short_dims": list(bundle.short_dims),
                     "max_tokens": bundle.max_tokens,
                     "threshold": bundle.threshold,
                     "sentiment": bundle.has_sentiment,

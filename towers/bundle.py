@@ -111,6 +111,12 @@ class Manifest:
         """The id of the bundle whose title vectors these are; written by towers.train alone, after comparing them."""
         return str(self.recipe.get(TITLE_TOWER, {}).get("bundle_id", self.bundle_id))
 
+    @property
+    def short_dims(self) -> tuple[int, ...]:
+        """How many first numbers of a vector are of use alone, where the towers were trained for that."""
+        found = self.recipe.get("bilingual", {}).get("short_dim")
+        return () if found is None else (int(found),)
+
     def content_id(self) -> str:
         """Return the id that this manifest's content has."""
         content = asdict(self)
@@ -187,6 +193,11 @@ class Bundle:
     def dim(self) -> int:
         """Width of the vectors."""
         return self.manifest.dim
+
+    @property
+    def short_dims(self) -> tuple[int, ...]:
+        """How many first numbers of a vector, stretched to length 1 again, are of use alone; mostly none are."""
+        return self.manifest.short_dims
 
     @property
     def max_tokens(self) -> int:

@@ -54,16 +54,25 @@ def check_texts(state: State, field: str, texts: Sequence[str]) -> None:
 
 
 def check_dimensions(state: State, dimensions: int | None) -> None:
-    """Refuse another width than the vectors have: no bundle was trained to be useful when cut.
+    """Refuse a width that the bundle's vectors neither have nor were trained to be cut to.
 
     Raises:
         InputError: It is another one.
     """
-    if dimensions not in (None, state.bundle.dim):
+    widths = (state.bundle.dim, *state.bundle.short_dims)
+    if dimensions is not None and dimensions not in widths:
+        offered = " or ".join(map(str, widths))
         raise InputError(
-            f"dimensions is {dimensions}, but vectors of this bundle have {state.bundle.dim} and cannot be shortened; "
-            "leave dimensions out"
+            f"dimensions is {dimensions}, but vectors of this bundle have {offered}; give that, or leave dimensions out"
         )
+
+
+def shortened(vectors: np.ndarray, dimensions: int | None) -> np.ndarray:
+    """Return vectors (n, dim) cut to their first numbers and stretched to length 1 again; whole ones as they are."""
+    if dimensions is None or dimensions == vectors.shape[1]:
+        return vectors
+    first = vectors[:, :dimensions]
+    return np.asarray(first / np.linalg.norm(first, axis=1, keepdims=True), np.float32)
 
 
 def check_tokens(state: State, field: str, texts: Sequence[str], *, prefix: str, limit: int) -> None:

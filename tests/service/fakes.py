@@ -48,6 +48,7 @@ class FakeBundle:
     labels = (-1, 0, 1)
     has_sentiment = True
     exit_layers = ()
+    short_dims: tuple[int, ...] = ()
     manifest = Manifest(DIM, 64, 0.75, "cosine", {}, {}, "Apache-2.0", labels=labels, sentiment_max_tokens=64)
 
     def __init__(self) -> None:

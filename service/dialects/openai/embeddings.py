@@ -11,7 +11,7 @@ from service.answers import vectors_json
 from service.complaints import parse
 from service.dialects.openai.models import tower_of_model
 from service.dialects.openai.schemas import OpenAIEmbeddingsRequest
-from service.dialects.texts import Tower, check_dimensions, check_texts, encode, tower_of
+from service.dialects.texts import Tower, check_dimensions, check_texts, encode, shortened, tower_of
 from service.state import State
 from towers.errors import InputError
 
@@ -22,7 +22,7 @@ def embeddings(state: State, body: bytes) -> bytes:
     tower = _tower(request)
     check_texts(state, "input", request.input)
     check_dimensions(state, request.dimensions)
-    vectors = encode(state, request.input, tower=tower)
+    vectors = shortened(encode(state, request.input, tower=tower), request.dimensions)
     shown = _base64(vectors) if request.encoding_format == "base64" else vectors_json(vectors)
     tokens = sum(map(state.bundle.count_tokens, request.input))
     data = b",".join(

@@ -43,7 +43,9 @@ class OpenAIEmbeddingsRequest(BaseModel):
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="base64: little-endian float32, exact; float, which is the default: nine digits"
     )
-    dimensions: Whole | None = Field(None, description="the bundle's own number of dimensions, or nothing")
+    dimensions: Whole | None = Field(
+        None, description="the width of the bundle's vectors, or one that they were trained to be cut to"
+    )
     input_type: Literal["query", "title", "document", "passage"] | None = Field(
         None, description="query for the query tower, all others for the title tower; not in OpenAI's own API"
     )

@@ -32,6 +32,7 @@ from service.dialects.texts import (
     encode,
     ends,
     prefix_of,
+    shortened,
     tower_of,
 )
 from service.handlers import felt, need_sentiment
@@ -51,7 +52,8 @@ def embed(state: State, body: bytes) -> bytes:
     tower = tower_of(request.prompt_name)
     check_dimensions(state, request.dimensions)
     texts = _fitting(state, "inputs", _listed(request.inputs), tower, request)
-    return b"[%b]" % b",".join(vectors_json(encode(state, texts, tower=tower)))
+    vectors = shortened(encode(state, texts, tower=tower), request.dimensions)
+    return b"[%b]" % b",".join(vectors_json(vectors))
 
 
 def similarity(state: State, body: bytes) -> bytes:

@@ -59,7 +59,9 @@ class TeiEmbedRequest(TeiCut):
     inputs: TeiInputs = Field(examples=["What is Deep Learning?"])
     prompt_name: PromptName = None
     normalize: StrictBool = Field(True, description="vectors have length 1 in any case")
-    dimensions: StrictInt | None = Field(None, description="the width of the bundle's vectors, or unset")
+    dimensions: StrictInt | None = Field(
+        None, description="the width of the bundle's vectors, or one that they were trained to be cut to"
+    )
 
 
 class TeiSimilarityInputs(BaseModel):

@@ -17,9 +17,11 @@ KEY = "a-key-of-the-tests"
 
 
 def prefixed_bundle(directory: Path) -> Bundle:
-    """The tiny bundle, but with a text before each query."""
+    """The tiny bundle, but with a text before each query, and as if its vectors could be cut to 8 numbers."""
     path = Path(shutil.copytree(TINY, directory / "bundle"))
-    manifest = replace(Manifest.read(path), query_prefix="music box ")
+    manifest = Manifest.read(path)
+    recipe = {**manifest.recipe, "bilingual": {"short_dim": 8}}
+    manifest = replace(manifest, query_prefix="music box ", recipe=recipe)
     (path / LAYOUT.manifest).write_text(manifest.to_json(), encoding="utf-8")
     return open_bundle(path)
 

@@ -94,6 +94,14 @@ class TestEmbeddings:
         answer = client.embeddings.create(model="dualtower", input="red", dimensions=bundle.dim, user="u-1")
         assert rows(answer).shape == (1, bundle.dim)
 
+    def test_vectors_are_cut_where_the_towers_were_trained_for_it(
+        self, client: openai.OpenAI, bundle: Bundle
+    ) -> None:
+        """The first numbers, of length 1 again."""
+        answer = client.embeddings.create(model="dualtower", input=TEXTS, dimensions=bundle.short_dims[0])
+        first = bundle.encode_titles(TEXTS)[:, :8]
+        assert np.allclose(rows(answer), first / np.linalg.norm(first, axis=1, keepdims=True), atol=1e-6)
+
     def test_the_asynchronous_client_is_answered(self, url: str, bundle: Bundle) -> None:
         """Requests that are in flight together each get their own vector."""
 
@@ -136,9 +144,9 @@ class TestRefusals:
                 ask()
             assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
-    def test_vectors_are_not_cut(self, client: openai.OpenAI, bundle: Bundle) -> None:
-        """The towers were not trained for it: a width that is not the bundle's is refused."""
-        with pytest.raises(openai.BadRequestError, match=f"dimensions is 4.*{bundle.dim}") as caught:
+    def test_vectors_are_not_cut_elsewhere(self, client: openai.OpenAI, bundle: Bundle) -> None:
+        """The towers were not trained for it: a width that is not the bundle's is refused, and those that are named."""
+        with pytest.raises(openai.BadRequestError, match=f"dimensions is 4.*{bundle.dim} or 8") as caught:
             client.embeddings.create(model="dualtower", input="red", dimensions=4)
         assert caught.value.param == "dimensions"
 

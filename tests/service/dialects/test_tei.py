@@ -108,8 +108,8 @@ class TestRealClient:
         with pytest.raises(HfHubHTTPError, match="at most 32 are read; shorten it, or have it cut") as caught:
             huggingface.feature_extraction(LONG)
         assert caught.value.response.status_code == 413
-        with pytest.raises(HfHubHTTPError, match="vectors of this bundle have 16 and cannot be shortened"):
-            huggingface.feature_extraction("red", dimensions=8)
+        with pytest.raises(HfHubHTTPError, match="vectors of this bundle have 16; give that"):
+            huggingface.feature_extraction("red", dimensions=4)
 
 
 def test_a_prompt_counts_where_texts_are_measured_and_cut(tmp_path: Path) -> None:
