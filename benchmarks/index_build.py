@@ -59,7 +59,12 @@ QUICK = 600  # titles; an IVF index of 256 lists needs as many
 CANDIDATES = 100  # what the service asks for when a request does not say
 # The service chooses the first for up to 50,000 titles, the second for up to a million; the third has as many lists as
 # FAISS can train well on 19,406 vectors (39 vectors for each).
-KINDS = (choose_kind(1), choose_kind(1_000_000), IndexKind("ivf", "IVF256,SQ8", "nprobe=16"))
+KINDS = (
+    choose_kind(1),
+    choose_kind(20_000, dim=384),
+    choose_kind(1_000_000),
+    IndexKind("ivf", "IVF256,SQ8", "nprobe=16"),
+)
 
 
 def main() -> None:

@@ -139,7 +139,9 @@ def _build(
     if options.index_factory is not None:
         new_index(choose_kind(1, factory=options.index_factory, search=options.index_search), encoder.dim)
     written = _take_in(source, releases.root, options=options, report=report)
-    kind = choose_kind(written.count, factory=options.index_factory, search=options.index_search)
+    kind = choose_kind(
+        written.count, dim=encoder.dim, factory=options.index_factory, search=options.index_search
+    )
     check_kind(kind, dim=encoder.dim, count=written.count)
     parameters = {"factory": kind.factory, "search": kind.search, "block_titles": options.block_titles}
     version = version_of(encoder.titles_id, written.sha256, parameters)

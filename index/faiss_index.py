@@ -3,7 +3,7 @@
 The only file that imports faiss.
 
 An index holds the vectors in fewer bits than the truth, so its order is approximate. `VectorSearch` asks it
-for more candidates than wanted and compares those exactly, which is the refinement step of every kind, and
+for more candidates than wanted and compares those exactly, which is the last step of every kind, and
 the reason why a cosine is the same in a search, in a filtered search and in a match.
 """
 
@@ -26,9 +26,11 @@ from towers.errors import InputError, ReleaseError
 
 INDEX_FILE: Final = "titles.faiss"
 
-# A search of 19,406 x 384 on one core takes 0.7 ms in float16 and 1.1 ms in float32, which needs twice the memory.
-# 50,000 titles then take about 2 ms; from there on a graph (0.2 ms) pays for its building (5 s for 19,406 titles).
-FLAT_TO: Final = 50_000
+# To look at all of 19,406 x 384 on one core takes 0.8 ms in float16. To look at 4-bit codes of pairs of numbers, and
+# then at the best of them in float16, takes 0.3 ms, for 1.4 s more of building (docs/experiments.md, 2026-11-29). Up to
+# 5,000 titles that saves less than 0.2 ms. From 50,000 on a graph (0.2 ms) pays for its building (5 s for 19,406).
+FLAT_TO: Final = 5_000
+CODES_TO: Final = 50_000
 HNSW_TO: Final = 1_000_000
 _TRAINING_ROWS: Final = 50_000  # enough for the range of each dimension (SQ8)
 _TRAINING_ROWS_A_LIST: Final = 64  # FAISS asks for at least 39 per list; 256 would take four times as long
@@ -36,6 +38,7 @@ _TRAINING_ROWS_A_LIST: Final = 64  # FAISS asks for at least 39 per list; 256 wo
 # The smallest number of candidates that are compared exactly. It takes 0.1 ms, and undoes the errors of SQ8.
 _LEAST_CANDIDATES: Final = 128
 _ROUNDING: Final = 2e-3  # twice what float16 (2^-11 of each product) can move two cosines apart
+_IN_FLOAT16: Final = ("flat", "codes")  # kinds whose scores are off by no more than that
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class IndexKind:
     """What to build.
 
     Attributes:
-        name: flat, hnsw, ivf, or custom for a factory string of the user's.
+        name: flat, codes, hnsw, ivf, or custom for a factory string of the user's.
         factory: FAISS's factory string.
         search: FAISS's search parameters, such as "nprobe=64".
     """
@@ -53,12 +56,25 @@ class IndexKind:
     search: str = ""
 
 
-def choose_kind(count: int, *, factory: str | None = None, search: str | None = None) -> IndexKind:
-    """The kind that suits the number of titles, or the user's."""
+def choose_kind(
+    count: int, *, dim: int | None = None, factory: str | None = None, search: str | None = None
+) -> IndexKind:
+    """The kind that suits the number of titles, or the user's.
+
+    Args:
+        count: of titles.
+        dim: the length of a vector; when it is odd or not known, there are no codes of pairs of numbers.
+        factory: FAISS's factory string, if the user gives one.
+        search: FAISS's search parameters, if the user gives some.
+    """
     if factory is not None:
         return IndexKind("custom", factory, search or "")
-    if count <= FLAT_TO:
+    pairs = dim // 2 if dim is not None and dim % 2 == 0 else 0
+    if count <= FLAT_TO or (count <= CODES_TO and not pairs):
         kind = IndexKind("flat", "SQfp16")
+    elif count <= CODES_TO:
+        # Three times as many as wanted are looked at in float16: that misses 2 in 10,000 of a query's nearest 100.
+        kind = IndexKind("codes", f"PQ{pairs}x4fs,Refine(SQfp16)", "k_factor_rf=3")
     elif count <= HNSW_TO:
         kind = IndexKind("hnsw", "HNSW32_SQ8", "efSearch=256")
     else:
@@ -187,6 +203,7 @@ class VectorSearch:
     def __init__(self, directory: Path, *, vectors: TitleVectors, kind: IndexKind) -> None:
         self._vectors = vectors
         self._exact = kind.name == "flat"
+        self._in_float16 = kind.name in _IN_FLOAT16
         self._index = _read_index(directory / INDEX_FILE)
         found = (self._index.ntotal, self._index.d, self._index.metric_type)
         expected = (vectors.count, vectors.dim, faiss.METRIC_INNER_PRODUCT)
@@ -213,16 +230,20 @@ class VectorSearch:
     def _candidates(self, query: np.ndarray, k: int) -> np.ndarray:
         """At least k rows, and where the index is exact all rows that could be among the k best.
 
-        The number asked for grows in powers of two, so that one more result rarely changes the candidates.
+        The number asked for grows in powers of two, so that one more result rarely changes the candidates. Of these,
+        those that float16 already tells apart from the k best are left out: there is no need to compare them exactly.
         """
         wanted = max(_LEAST_CANDIDATES, 1 << (2 * k - 1).bit_length())
         while True:
             wanted = min(wanted, self._vectors.count)
             with _one_core():
                 scores, rows = self._index.search(query[None, :], wanted)
-            settled = scores[0, -1] < scores[0, k - 1] - _ROUNDING
-            if settled or not self._exact or wanted == self._vectors.count:
-                return np.asarray(rows[0][rows[0] >= 0], np.int64)  # an approximate index fills up with -1
+            worst = scores[0, k - 1] - _ROUNDING
+            if scores[0, -1] < worst or not self._exact or wanted == self._vectors.count:
+                kept = rows[0] >= 0  # an approximate index fills up with -1
+                if self._in_float16:
+                    kept &= scores[0] >= worst
+                return np.asarray(rows[0][kept], np.int64)
             wanted *= 2
 
 

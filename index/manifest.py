@@ -30,7 +30,7 @@ class ReleaseManifest:
         count: how many titles.
         dim: the length of a vector.
         vectors: the type that they are stored in.
-        index_kind: flat, hnsw, ivf or custom.
+        index_kind: flat, codes, hnsw, ivf or custom.
         index_parameters: what decides the index and the vectors, beside the titles and the bundle.
         recall: recall@10 against exact search.
         redis_prefix: of the release's hashes, in any Redis that it was written to.

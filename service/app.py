@@ -26,7 +26,7 @@ from service.errors import failure_for, status_of
 from service.metrics import CONTENT_TYPE
 from service.middleware import surroundings
 from service.page_routes import add_page
-from service.route import answered
+from service.route import PlainRoute, answered
 from service.schemas import (
     InfoAnswer,
     MatchAnswer,
@@ -65,6 +65,7 @@ def create_app(state: State) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.router.route_class = PlainRoute
     _add_questions(app, state)
     _add_health(app, state)
     add_docs(app)

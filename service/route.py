@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, get_type_hints
 
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,6 +19,19 @@ Handler = Callable[[State, bytes], bytes]
 
 # Seconds until somebody watches whether the client is still there. Most answers are made by then, and pay a timer.
 UNWATCHED_S = 0.02
+
+
+class PlainRoute(APIRoute):
+    """A route that FastAPI documents but need not look up arguments for, where it takes a request and answers bytes.
+
+    The look-up and what follows it take 0.03 ms, a fifth of what there is around a handler's work.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The endpoint itself, where that will do."""
+        if get_type_hints(self.endpoint) == {"request": Request, "return": Response}:
+            return self.endpoint
+        return super().get_route_handler()
 
 
 async def answered(state: State, handler: Handler, request: Request) -> Response:

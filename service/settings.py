@@ -14,8 +14,14 @@ from service.cores import cores
 from towers.errors import InputError
 
 PREFIX = "DUALTOWER_"
-COUNTED = {"workers": "cores ÷ processes"}  # defaults, as they are shown
+# How many processes answer by default, where there are as many cores.
+MOST_BY_DEFAULT = 1
+COUNTED = {"processes": "1", "workers": "cores ÷ processes"}  # defaults, as they are shown
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+")
+
+
+def _processes() -> int:
+    return min(cores(), MOST_BY_DEFAULT)
 
 
 def _workers(values: dict[str, Any]) -> int:
@@ -71,7 +77,9 @@ class Settings(BaseSettings):
     )
 
     processes: int = Field(
-        1, ge=1, description="processes that answer, started and watched by one more; 1: the only one answers"
+        default_factory=_processes,
+        ge=1,
+        description="processes that answer, started and watched by one more; 1: the only one answers",
     )
     workers: int = Field(
         default_factory=_workers,

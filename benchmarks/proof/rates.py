@@ -2,10 +2,10 @@
 
 Releases of the 19,406 icecat products are served over the loopback interface to wrk, which has one thread and eight
 connections, each of which sends the next request as soon as the last one is answered; services and wrk share the
-cores. "New queries" were never asked before, "repeated" are a hundred queries that were. Compared in turn are one
-process with its defaults (a thread for each core) and two processes of one thread each, where each has a wrk and half
-of the connections of its own, so that no balancer costs anything. "Encoded" is the share of queries that the service
-itself counted as encoded rather than found in its cache.
+cores. "New queries" were never asked before, "repeated" are a hundred queries that were. Compared in turn are
+`dualtower serve --processes 1`, which computes with a thread for each core, and `--processes 2` behind one socket, with
+half of the threads each. "Encoded" is the share of queries that the service itself counted as encoded rather than found
+in its cache. Memory is what it says of itself after the last load, with pages that its processes share counted once.
 
 Embedding is compared with infinity-emb, in fp32 on torch as it installs, with the checkpoint that the bundle was made
 from; both answer OpenAI's /v1/embeddings. The texts are icecat titles: 32 in a request with four connections, or one
@@ -22,7 +22,7 @@ import contextlib
 import itertools
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,13 @@ from benchmarks.proof.bodies import embeddings, matches, new_queries, searches
 from benchmarks.proof.infinity import Infinity
 from benchmarks.proof.load import numbers
 from benchmarks.proof.services import Service, make_release, titles
-from benchmarks.proof.wrk import Load, Outcome, of_several
+from benchmarks.proof.wrk import Load, Outcome
 
 IDS = 100
 CONNECTIONS = 8
 MOST_A_SECOND = 1500  # bodies made for each second of new queries; more than that is not reached
 REPEATED = 100
+PROCESSES = {"one process": 1, "two processes": 2}
 # Texts in a request, and connections.
 BATCHES = {"32 titles in a request": (32, 4), "one title in a request": (1, 16)}
 
@@ -52,23 +53,26 @@ def main() -> None:
     report = Report("proof_rates", __doc__, options, opened(options), seconds=options.seconds)
     with tempfile.TemporaryDirectory(prefix="dualtower-") as folder, contextlib.ExitStack() as stack:
         trial = Trial(options, Path(folder))
-        one = [stack.enter_context(Service(options, trial.root))]
-        two = [stack.enter_context(Service(options, trial.root, workers=1, threads=1)) for _ in range(2)]
+        services = {
+            name: stack.enter_context(Service(options, trial.root, processes=count))
+            for name, count in PROCESSES.items()
+        }
         found = {
             kind: rounds(
-                {
-                    "one process": partial(trial.ask, kind, one),
-                    "two processes": partial(trial.ask, kind, two),
-                },
+                {name: partial(trial.ask, kind, service) for name, service in services.items()},
                 options.repetitions,
             )
             for kind in trial.kinds
         }
         report.table("Requests a second", COLUMNS, [row(*names) for names in flat(found)])
-        against = compare(trial, one[0]) if options.infinity else {}
+        memory = {name: resident_mb(service) for name, service in services.items()}
+        report.table("Memory", MEMORY_COLUMNS, [(name, f"{mb:,.0f}") for name, mb in memory.items()])
+        against = compare(trial, services["one process"]) if options.infinity else {}
     if against:
         report.table("Titles a second", EMBEDDING_COLUMNS, list(embedding_rows(against)))
-    report.finish({"requests": {k: said(v) for k, v in found.items()}, "embeddings": against})
+    report.finish(
+        {"requests": {k: said(v) for k, v in found.items()}, "memory_mb": memory, "embeddings": against}
+    )
 
 
 class Trial:
@@ -93,27 +97,19 @@ class Trial:
             ),
         }
 
-    def ask(self, kind: str, services: Sequence[Service]) -> tuple[Outcome, float]:
-        """Load services with requests of a kind; what came of it, and the share of queries that were encoded."""
+    def ask(self, kind: str, service: Service) -> tuple[Outcome, float]:
+        """Load a service with requests of a kind; what came of it, and the share of queries that were encoded."""
         path, make = self.kinds[kind]
-        before = [encoded_and_all(service) for service in services]
-        share = CONNECTIONS // len(services)
-        outcome = self.load([service.url for service in services], path, [make() for _ in services], share)
-        after = [encoded_and_all(service) for service in services]
-        encoded, everything = (sum(a[i] - b[i] for a, b in zip(after, before, strict=True)) for i in (0, 1))
+        before = encoded_and_all(service)
+        outcome = self.load(service.url, path, make(), CONNECTIONS)
+        encoded, everything = (a - b for a, b in zip(encoded_and_all(service), before, strict=True))
         return outcome, encoded / max(everything, 1)
 
-    def load(
-        self, urls: Sequence[str], path: str, bodies: Sequence[list[bytes]], connections: int
-    ) -> Outcome:
-        """Load several at the same time, each with its bodies."""
+    def load(self, url: str, path: str, bodies: list[bytes], connections: int) -> Outcome:
+        """Post bodies to a path."""
         options = {"folder": self._folder, "connections": connections, "seconds": self.options.seconds}
-        with contextlib.ExitStack() as stack:
-            loads = [
-                stack.enter_context(Load(url, path, own, **options))
-                for url, own in zip(urls, bodies, strict=True)
-            ]
-            outcome = of_several([load.outcome() for load in loads])
+        with Load(url, path, bodies, **options) as load:
+            outcome = load.outcome()
         if outcome.failed:
             raise SystemExit(
                 f"{path}: {outcome.failed} requests failed: {outcome.statuses}, {outcome.broken}"
@@ -128,6 +124,12 @@ def encoded_and_all(service: Service) -> tuple[float, float]:
     return float(counts.get("encoder", 0)), sum(map(float, counts.values()))
 
 
+def resident_mb(service: Service) -> float:
+    """MB in memory, of all its processes."""
+    text = service.ask("GET", "/metrics")[1].decode()
+    return float(re.findall(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)[0]) / 2**20
+
+
 def compare(trial: Trial, service: Service) -> dict[str, dict[str, list[float]]]:
     """Titles a second of dualtower and of infinity-emb, by what a request holds."""
     found = {}
@@ -138,7 +140,7 @@ def compare(trial: Trial, service: Service) -> dict[str, dict[str, list[float]]]
                 url: str, model: str, texts: int = texts, connections: int = connections
             ) -> float:
                 bodies = embeddings(trial.rows, texts=texts, model=model)
-                return trial.load([url], "/v1/embeddings", [bodies], connections).rate * texts
+                return trial.load(url, "/v1/embeddings", bodies, connections).rate * texts
 
             contenders = {
                 "infinity-emb": partial(titles_a_second, infinity.url, infinity.model),
@@ -152,6 +154,7 @@ def compare(trial: Trial, service: Service) -> dict[str, dict[str, list[float]]]
 
 Found = dict[str, dict[str, list[tuple[Outcome, float]]]]
 COLUMNS = ("", "served by", "requests/s", "min–max", "p50 ms", "p99 ms", "encoded")
+MEMORY_COLUMNS = ("served by", "MB")
 EMBEDDING_COLUMNS = ("", "infinity-emb", "min–max", "dualtower", "min–max", "times as many", "min–max")
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.faiss_index import (
+    CODES_TO,
     FLAT_TO,
     HNSW_TO,
     INDEX_FILE,
@@ -28,7 +29,8 @@ DIM = 24
 COUNT = 3000
 KINDS = {
     "flat": choose_kind(1),
-    "hnsw": choose_kind(FLAT_TO + 1),
+    "codes": choose_kind(FLAT_TO + 1, dim=DIM),
+    "hnsw": choose_kind(CODES_TO + 1),
     "ivf": IndexKind("ivf", "IVF32,SQ8", "nprobe=16"),  # as above a million, with lists for a few thousand
     "custom": IndexKind("custom", "PCA12,IVF16,Flat", "nprobe=8"),
 }
@@ -94,6 +96,17 @@ def test_one_more_result_changes_none_before_it(
     assert np.array_equal(fewer[0], more[0][:k])
 
 
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, COUNT + 10))
+def test_codes_find_as_many_as_are_wanted(
+    searches: dict[str, tuple[VectorSearch, TitleVectors]], seed: int, k: int
+) -> None:
+    """Codes propose different titles, as many as are wanted."""
+    search, _ = searches["codes"]
+    rows = search.search(query_of(seed), k)[1].tolist()
+    assert len(rows) == len(set(rows)) == min(k, COUNT)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_cosines_are_exact_and_sorted(
     searches: dict[str, tuple[VectorSearch, TitleVectors]], kind: str
@@ -130,6 +143,16 @@ def test_threads_do_not_disturb_each_other(
         assert list(pool.map(lambda seed: search.search(query_of(seed), 10)[1].tolist(), range(40))) == alone
 
 
+def test_an_older_flat_index_of_many_titles_is_exact(tmp_path: Path) -> None:
+    """A release says which kind it has: those that are flat beyond today's bound are searched as they always were."""
+    search, vectors = built(tmp_path, KINDS["flat"], FLAT_TO + 1)
+    for seed in range(20):
+        assert (
+            search.search(query_of(seed), 100)[1].tolist()
+            == sorted_all(query_of(seed), vectors)[1][:100].tolist()
+        )
+
+
 @pytest.mark.parametrize("count", [1, 2, 9])
 @pytest.mark.parametrize("kind", ["flat", "hnsw"])
 def test_very_few_titles(tmp_path: Path, kind: str, count: int) -> None:
@@ -143,17 +166,25 @@ def test_very_few_titles(tmp_path: Path, kind: str, count: int) -> None:
     [
         (1, "flat", "SQfp16"),
         (FLAT_TO, "flat", "SQfp16"),
-        (FLAT_TO + 1, "hnsw", "HNSW32_SQ8"),
+        (FLAT_TO + 1, "codes", "PQ192x4fs,Refine(SQfp16)"),
+        (CODES_TO, "codes", "PQ192x4fs,Refine(SQfp16)"),
+        (CODES_TO + 1, "hnsw", "HNSW32_SQ8"),
         (HNSW_TO, "hnsw", "HNSW32_SQ8"),
         (HNSW_TO + 1, "ivf", "IVF4096,SQ8"),
         (10_000_000, "ivf", "IVF16384,SQ8"),
     ],
 )
 def test_the_count_chooses_the_kind(count: int, name: str, factory: str) -> None:
-    """Small: exact. Large: a graph. Very large: lists. Each is one that FAISS can make."""
-    kind = choose_kind(count)
+    """Small: exact. Middling: codes. Large: a graph. Very large: lists. Each is one that FAISS can make."""
+    kind = choose_kind(count, dim=384)
     assert (kind.name, kind.factory) == (name, factory)
     new_index(kind, 384)
+
+
+@pytest.mark.parametrize("dim", [None, 7])
+def test_codes_are_of_pairs_of_numbers(dim: int | None) -> None:
+    """Vectors of an odd or unknown length get the exact kind instead, as they did before there were codes."""
+    assert choose_kind(CODES_TO, dim=dim) == IndexKind("flat", "SQfp16")
 
 
 def test_the_user_chooses_the_kind() -> None:
@@ -161,7 +192,7 @@ def test_the_user_chooses_the_kind() -> None:
     assert choose_kind(10, factory="IVF4,Flat", search="nprobe=2") == IndexKind(
         "custom", "IVF4,Flat", "nprobe=2"
     )
-    assert choose_kind(FLAT_TO + 1, search="efSearch=7") == IndexKind("hnsw", "HNSW32_SQ8", "efSearch=7")
+    assert choose_kind(CODES_TO + 1, search="efSearch=7") == IndexKind("hnsw", "HNSW32_SQ8", "efSearch=7")
 
 
 @pytest.mark.parametrize(

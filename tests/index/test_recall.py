@@ -17,7 +17,7 @@ def queries_of(count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_recall_is_that_of_an_independent_count(tmp_path: Path, kind: str) -> None:
-    """The measured recall agrees with one counted from sorts of all titles, and is perfect for flat."""
+    """The measured recall agrees with one counted from sorts of all titles, perfect for flat, nearly so for codes."""
     search, vectors = built(tmp_path, KINDS[kind], 1000)
     hits = 0
     for query in queries_of(50):
@@ -27,6 +27,7 @@ def test_the_recall_is_that_of_an_independent_count(tmp_path: Path, kind: str) -
     assert recall == round(hits / 500, 4)
     assert recall > 0.5
     assert kind != "flat" or recall == 1.0
+    assert kind != "codes" or recall > 0.98
 
 
 def test_fewer_titles_than_results(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.logs import JsonFormatter
 from service.query_vectors import query_id_of
+from service.route import PlainRoute
 from service.schemas import (
     ErrorAnswer,
     InfoAnswer,
@@ -537,6 +538,15 @@ def test_the_openapi_document_describes_bodies_answers_and_errors(client: TestCl
         body = operation["requestBody"]["content"]["application/json"]["schema"]
         assert body == {"$ref": f"#/components/schemas/{model}"}
         assert {"200", "401", "413", "422", "429", "503"} <= operation["responses"].keys()
+
+
+def test_questions_are_asked_without_looking_up_arguments(tmp_path: Path) -> None:
+    """Where an endpoint takes the request and answers bytes, nothing stands between; other endpoints are FastAPI's."""
+    app = create_app(fake_state(tmp_path))
+    routes = {route.path: route for route in app.routes if isinstance(route, PlainRoute)}
+    assert routes["/v1/search"].get_route_handler() is routes["/v1/search"].endpoint
+    assert routes["/embed"].get_route_handler() is routes["/embed"].endpoint
+    assert routes["/health/live"].get_route_handler() is not routes["/health/live"].endpoint
 
 
 def test_log_lines_hold_no_texts(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:

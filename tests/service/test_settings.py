@@ -90,6 +90,17 @@ def test_a_container_may_have_fewer_cores(
     assert cores(limit) == expected
 
 
+@pytest.mark.parametrize(("available", "most", "processes"), [(4, 1, 1), (4, 3, 3), (2, 8, 2), (1, 8, 1)])
+def test_there_are_no_more_processes_than_cores_by_default(
+    monkeypatch: pytest.MonkeyPatch, available: int, most: int, processes: int
+) -> None:
+    """Nor more than the service's own bound; a setting may ask for any number."""
+    monkeypatch.setattr("service.settings.cores", lambda: available)
+    monkeypatch.setattr("service.settings.MOST_BY_DEFAULT", most)
+    assert load_settings().processes == processes
+    assert load_settings(processes=9).processes == 9
+
+
 @pytest.mark.parametrize(("processes", "workers"), [(1, 4), (2, 2), (3, 1), (9, 1)])
 def test_workers_are_the_cores_divided_among_processes(
     monkeypatch: pytest.MonkeyPatch, processes: int, workers: int
