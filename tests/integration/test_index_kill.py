@@ -77,7 +77,9 @@ def test_killed_at_random_moments_the_release_is_the_same(tmp_path: Path) -> Non
         assert Releases(releases).current() is None or open_release(releases).count == TITLES
     before = finished_blocks(releases)
     # Killed after the last block, the job has nothing to say of blocks: it goes on with the vectors or the release.
-    needed = not any(releases.glob(f".building-*/release/{VECTORS_FILE}")) and not Releases(releases).versions()
+    needed = (
+        not any(releases.glob(f".building-*/release/{VECTORS_FILE}")) and not Releases(releases).versions()
+    )
     said = finish(start(titles, releases, log))
     if before and needed:
         assert f"{before} of them finished by an earlier run" in said

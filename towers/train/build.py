@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from towers.bundle import LAYOUT, Bundle, open_bundle
 from towers.errors import InputError
 from towers.labelled import Texts, read_texts
 from towers.train.adversarial import AdversarialRecipe
+from towers.train.bilingual.bilingual import bilingual_tower
+from towers.train.bilingual.recipe import BilingualRecipe
 from towers.train.card import model_card
 from towers.train.cross.cross_encoder import CrossRecipe
 from towers.train.data import PairSet, read_pair_set
@@ -37,7 +39,14 @@ _SERVED = "served"  # folder, in the working folder, of the bundle whose vectors
 
 
 def build(
-    recipe: BundleRecipe, *, data: Path, out: Path, work: Path, resume: bool = False, replace: bool = False
+    recipe: BundleRecipe,
+    *,
+    data: Path,
+    out: Path,
+    work: Path,
+    resume: bool = False,
+    replace: bool = False,
+    say: Callable[[str], None] = print,
 ) -> Bundle:
     """Make a bundle as a recipe says.
 
@@ -48,6 +57,7 @@ def build(
         work: Folder for what an interrupted run goes on from.
         resume: Go on from it.
         replace: Replace the bundle in `out`.
+        say: Takes a line for each stage.
 
     Raises:
         InputError: A file of the recipe is missing or unreadable, or `out` may not be replaced.
@@ -56,15 +66,26 @@ def build(
     _check_sources(recipe, data)
     sets = [read_pair_set(data / source.file, licence=source.licence) for source in recipe.pairs]
     precision = checked(Precision, recipe.precision, where="[precision]")
+    settings = fit_settings(recipe.fit)
+    base = checkpoint = recipe.base or None
+    facts: dict[str, Any] = {"recipe": {"notes": list(recipe.notes)} if recipe.notes else {}}
+    if recipe.bilingual:
+        wanted = checked(BilingualRecipe, recipe.bilingual, where="[bilingual]")
+        split = {"dev_share": settings.dev_share, "seed": settings.seed}
+        folders: dict[str, Any] = {"data": data, "work": work / "bilingual", "resume": resume}
+        checkpoint, made = bilingual_tower(recipe, wanted, sets, split=split, say=say, **folders)
+        facts = {"recipe": facts["recipe"] | made["recipe"], "training_data": made["training_data"]}
     parts = fit_parts(
         sets,
-        base=recipe.base or None,
-        recipe=fit_settings(recipe.fit),
+        base=base,
+        checkpoint=checkpoint,
+        recipe=settings,
         work=work,
         resume=resume,
         precision=precision,
         base_licence=recipe.base_licence,
         licence=recipe.licence,
+        facts=facts,
     )
     if recipe.texts:
         entries, texts = read_text_sources(recipe.texts, data)
@@ -72,7 +93,7 @@ def build(
             parts,
             texts,
             data=entries,
-            base=recipe.base or None,
+            base=checkpoint,
             **sentiment_settings(recipe.sentiment),
             work=work,
             resume=resume,
@@ -92,20 +113,39 @@ def fit_parts(
     precision: Precision,
     base_licence: str,
     licence: str,
+    checkpoint: str | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Parts:
     """Train tower and scorer, and return them as the parts of a bundle.
 
     The scorer is trained on the vectors of the int8 graph that will be served, not on those of torch.
+
+    Args:
+        sets: Labelled pairs.
+        base: What the bundle is made from, for the manifest; None for the packaged all-MiniLM-L6-v2.
+        recipe: Settings.
+        work: Folder for what an interrupted run goes on from.
+        resume: Go on from it.
+        precision: How weights are stored.
+        base_licence: SPDX identifier of the base's licence.
+        licence: SPDX identifier of the bundle.
+        checkpoint: What an earlier stage made of the base; None: the base itself.
+        facts: What the manifest says of that stage: recipe and training_data.
     """
     made: list[Parts] = []
     sample = [text for pairs in sets for text in (*pairs.queries[:100], *pairs.titles[:100])]
 
     def served(tower: Any) -> Bundle:
         licences: dict[str, Any] = {"base_licence": base_licence, "licence": licence}
-        made.append(tower_parts(tower, base=base, precision=precision, texts=sample, **licences))
+        parts = tower_parts(tower, base=base, precision=precision, texts=sample, **licences)
+        parts.facts["recipe"] = {**parts.facts.get("recipe", {}), **(facts or {}).get("recipe", {})}
+        parts.facts["training_data"] = list((facts or {}).get("training_data", ()))
+        made.append(parts)
         return write_bundle(work / _SERVED, made[0], replace=True)
 
-    result = fit(sets, checkpoint=base, recipe=recipe, work=work / "fit", resume=resume, served=served)
+    result = fit(
+        sets, checkpoint=checkpoint or base, recipe=recipe, work=work / "fit", resume=resume, served=served
+    )
     return with_scorer(made[0], result)
 
 
@@ -158,7 +198,7 @@ def read_text_sources(sources: Sequence[Source], data: Path) -> tuple[list[dict[
     """Read files of labelled texts; return what the manifest says of each, and all texts together."""
     sets = [read_texts(data / source.file) for source in sources]
     entries = [
-        {"name": file_stem(source.file), "rows": len(read.texts), "licence": source.licence}
+        {"name": source.name, "rows": len(read.texts), "licence": source.licence}
         for source, read in zip(sources, sets, strict=True)
     ]
     decoded = [
@@ -205,8 +245,7 @@ def sentiment_settings(table: Any) -> dict[str, Any]:
 
 
 def _check_sources(recipe: BundleRecipe, data: Path) -> None:
-    sources: Sequence[Source] = (*recipe.pairs, *recipe.texts)
-    missing = [source.file for source in sources if not (data / source.file).is_file()]
+    missing = [source.file for source in recipe.sources if not (data / source.file).is_file()]
     if missing:
         raise InputError(
             f"{data} lacks {', '.join(missing)}, which the recipe names. Give the folder with --data; where each file "

@@ -21,7 +21,8 @@ def model_card(facts: Mapping[str, Any]) -> str:
         _sentiment(facts["metrics"].get("sentiment")),
         _classifier(facts["metrics"].get("classifier")),
     ]
-    parts += [_export(facts["metrics"].get("export")), _data(facts.get("training_data", ()))]
+    parts += [_export(facts["metrics"].get("export")), _notes(facts.get("recipe", {}).get("notes", ()))]
+    parts.append(_data(facts.get("training_data", ())))
     return "\n".join(part for part in parts if part)
 
 
@@ -38,7 +39,16 @@ def _head(facts: Mapping[str, Any]) -> str:
         f"Vectors of {facts['dim']} dimensions from texts of up to {facts['max_tokens']} tokens; "
         f"scorer: {facts['scorer']}; a pair matches from a score of {facts['threshold']:.3f}.\n\n"
         f"Base: {base['name']} (licence as stated: {base.get('licence', 'not given')}, SHA-256 of its weights "
-        f"{base.get('sha256', 'not known')}). Licence of this bundle: {facts['licence']}.\n"
+        f"{base.get('sha256', 'not known')}). Licence of this bundle: {facts['licence']}.\n" + _short(facts)
+    )
+
+
+def _short(facts: Mapping[str, Any]) -> str:
+    short = facts.get("recipe", {}).get("bilingual", {}).get("short_dim")
+    return (
+        f"\nThe first {short} numbers of a vector, stretched to length 1, may be used alone.\n"
+        if short
+        else ""
     )
 
 
@@ -82,6 +92,12 @@ def _export(metrics: Mapping[str, Any] | None) -> str:
         for kind in ("float32", "quantized")
     ]
     return f"## Cosine to torch, on {metrics['texts']} texts\n\n" + table(["graph", "mean", "least"], rows)
+
+
+def _notes(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    return "## Good to know\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
 def _data(entries: Sequence[Mapping[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,15 @@ class PairSet:
     def positive(self) -> Mask:
         """(n,) whether a pair counts as a match."""
         return self.labels > 0.5
+
+    def take(self, rows: Mask) -> PairSet:
+        """Return some of the pairs, (n,) bool."""
+        return replace(
+            self,
+            queries=[text for text, wanted in zip(self.queries, rows, strict=True) if wanted],
+            titles=[text for text, wanted in zip(self.titles, rows, strict=True) if wanted],
+            labels=self.labels[rows],
+        )
 
     @property
     def original_labels(self) -> NDArray[np.float64]:

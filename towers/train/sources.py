@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +35,11 @@ class Source:
     origin: str
     unescape: bool = False
 
+    @property
+    def name(self) -> str:
+        """The file's name without its endings: "sst5_train.jsonl.gz" is sst5_train."""
+        return Path(self.file).name.split(".")[0]
+
 
 @dataclass(frozen=True)
 class BundleRecipe:
@@ -49,6 +54,11 @@ class BundleRecipe:
         fit: Settings of `fit.FitRecipe`.
         sentiment: Settings of `sentiment.SentimentRecipe`.
         precision: Settings of `export.Precision`.
+        bilingual: Settings of `bilingual.recipe.BilingualRecipe`; empty: the base stays as it is, in one language.
+        unlabelled: Sources of texts for a bilingual tower, in either language.
+        triples: Sources of a query, a title, and a title that does not match, for the same.
+        translated: A set of pairs in English, and the same pairs in Chinese, for the same.
+        notes: What users should know of the bundle, for its model card.
     """
 
     base: str
@@ -59,6 +69,16 @@ class BundleRecipe:
     fit: Mapping[str, Any]
     sentiment: Mapping[str, Any]
     precision: Mapping[str, Any]
+    bilingual: Mapping[str, Any] = field(default_factory=dict)
+    unlabelled: tuple[Source, ...] = ()
+    triples: tuple[Source, ...] = ()
+    translated: tuple[Source, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All of them, of any use."""
+        return (*self.pairs, *self.texts, *self.unlabelled, *self.triples, *self.translated)
 
 
 def read_recipe(path: Path) -> BundleRecipe:
@@ -71,11 +91,12 @@ def read_recipe(path: Path) -> BundleRecipe:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise InputError(f"cannot read the recipe {path}: {exc}") from exc
-    for kind in ("pairs", "texts"):
+    for kind in ("pairs", "texts", "unlabelled", "triples", "translated"):
         entries = content.get(kind, [])
         content[kind] = tuple(checked(Source, entry, where=f"{path}, [[{kind}]]") for entry in entries)
         for source in content[kind]:
             _check_licence(source, path)
+    content["notes"] = tuple(content.get("notes", ()))
     for table in ("fit", "sentiment", "precision"):
         content.setdefault(table, {})
     return checked(BundleRecipe, content, where=str(path))

@@ -28,17 +28,15 @@ def recipe(tmp_path: Path, text: str) -> Path:
 
 def test_the_default_recipe_is_sound() -> None:
     """The shipped recipe reads, and every setting in it is one that the trainers know."""
+    from towers.train.bilingual.recipe import BilingualRecipe
+    from towers.train.build import fit_settings, sentiment_settings
     from towers.train.exporting.export import Precision
-    from towers.train.fit import FitRecipe
-    from towers.train.sentiment import SentimentRecipe
     from towers.train.sources import checked
 
     default = read_recipe(DEFAULT_RECIPE)
-    for kind, values in (
-        (FitRecipe, default.fit),
-        (SentimentRecipe, default.sentiment),
-        (Precision, default.precision),
-    ):
+    fit_settings(default.fit)
+    sentiment_settings(default.sentiment)
+    for kind, values in ((BilingualRecipe, default.bilingual), (Precision, default.precision)):
         checked(kind, values, where="default.toml")
     assert default.pairs
     assert default.texts

@@ -1,0 +1,261 @@
+"""From an English tower and a pile of Chinese and English texts to a bilingual tower.
+
+    texts ──▶ vocabulary ──▶ student: English layers, Chinese words that start from their translations
+    English tower ──▶ vectors of English texts, of translations and of glosses ──▶ lessons ──▶ tower
+
+Dev pairs are drawn as `fit` draws them, and neither they nor their texts are in any lesson.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from towers.train.base import load_tower
+from towers.train.bilingual.dictionary import LICENCE, Entry, packaged_dictionary, read_dictionary
+from towers.train.bilingual.labelled import labelled_lessons, shared_out
+from towers.train.bilingual.lessons import Lesson
+from towers.train.bilingual.material import Material, read_material
+from towers.train.bilingual.parallel import aligned
+from towers.train.bilingual.recipe import BilingualRecipe
+from towers.train.bilingual.student import bilingual_student, principal_rotation
+from towers.train.bilingual.training import teach
+from towers.train.bilingual.vocabulary import Vocabulary, chosen_characters, chosen_words, kept_pieces
+from towers.train.bodies import body_of
+from towers.train.data import PairSet, text_key
+from towers.train.distillation.teacher import ask
+from towers.train.fit import prepare_work
+from towers.train.sources import BundleRecipe
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Say = Callable[[str], None]
+_CHECKPOINT = "checkpoint"
+_VOCABULARY = "vocabulary.json"
+_ROTATION_TEXTS = 20_000
+_LONGEST_GLOSS = 60  # characters: longer ones explain rather than translate
+
+
+def bilingual_tower(
+    recipe: BundleRecipe,
+    wanted: BilingualRecipe,
+    sets: Sequence[PairSet],
+    *,
+    split: Mapping[str, Any],
+    data: Path,
+    work: Path,
+    resume: bool,
+    say: Say,
+) -> tuple[str, dict[str, Any]]:
+    """Make the bilingual tower of a recipe, unless an earlier run has.
+
+    Args:
+        recipe: Names the sources.
+        wanted: Settings.
+        sets: The labelled pairs of the recipe.
+        split: How `fit` will split them, so that its dev pairs stay unseen: the arguments of `split_pairs`.
+        data: Folder to which the recipe's files are relative.
+        work: Folder for what an interrupted run goes on from, and for the checkpoint.
+        resume: Go on from it.
+        say: Takes a line for each stage.
+
+    Returns:
+        The directory of the checkpoint, and what a manifest says of its making: recipe and training_data.
+    """
+    material, entries = read_material(recipe, sets, split=split, data=data)
+    checkpoint = bilingual_checkpoint(
+        material, base=recipe.base or None, recipe=wanted, work=work, resume=resume, say=say
+    )
+    entries.append(
+        {"name": "CC-CEDICT", "rows": len(read_dictionary(packaged_dictionary())), "licence": LICENCE}
+    )
+    facts = {
+        "recipe": {"bilingual": asdict(wanted)},
+        "training_data": [{"use": "tower"} | entry for entry in entries],
+    }
+    return str(checkpoint), facts
+
+
+def bilingual_checkpoint(
+    material: Material,
+    *,
+    base: str | None,
+    recipe: BilingualRecipe,
+    work: Path,
+    resume: bool,
+    say: Say,
+) -> Path:
+    """Make a bilingual tower and save it as a sentence-transformers checkpoint.
+
+    Args:
+        material: What it is made from.
+        base: The English tower, as in `base.resolve_checkpoint`.
+        recipe: Settings.
+        work: Folder for what an interrupted run goes on from, and for the checkpoint.
+        resume: Go on from it.
+        say: Takes a line for each stage.
+
+    Returns:
+        The directory of the checkpoint.
+
+    Raises:
+        InputError: `work` holds a run with other settings, base or data.
+        MissingDependencyError: The dictionary is not installed.
+    """
+    settings = json.dumps(asdict(recipe), sort_keys=True)
+    prepare_work(work, {"settings": settings, "base": base or "default", "data": material.key}, resume=resume)
+    if (work / _CHECKPOINT).is_dir():
+        return work / _CHECKPOINT
+    teacher = load_tower(base, max_tokens=recipe.max_tokens)
+    dictionary = read_dictionary(packaged_dictionary())
+    vocabulary = _vocabulary(material, dictionary, teacher, recipe, work)
+    say(
+        f"vocabulary: {len(vocabulary.pieces):,} pieces, {len(vocabulary.characters):,} characters, "
+        f"{len(vocabulary.words):,} words"
+    )
+    asked = _Asked(teacher, recipe, work / "teacher")
+    english = _drawn(material.unseen(material.english), recipe.english, recipe.seed)
+    vectors = asked.vectors(english)
+    rotation = principal_rotation(vectors[:_ROTATION_TEXTS])
+    kept = np.square(vectors[:_ROTATION_TEXTS] @ rotation[:, : recipe.short_dim]).sum(axis=1).mean()
+    say(
+        f"English: {len(english):,} texts; the first {recipe.short_dim} numbers hold {kept:.1%} of their vectors"
+    )
+    student, whole = (
+        bilingual_student(
+            teacher, vocabulary, dictionary, layers=layers, max_tokens=recipe.max_tokens, rotation=rotation
+        )
+        for layers in (recipe.layers, range(body_of(teacher).config.num_hidden_layers))
+    )
+    lessons = [Lesson("english", "imitate", 0.35, [(text,) for text in english], vectors @ rotation)]
+    lessons += _translations(material, dictionary, asked, whole, rotation, recipe)
+    chinese = _drawn(material.unseen(material.chinese), recipe.chinese, recipe.seed)
+    glossed = _Asked(whole, recipe, work / "glossed").vectors(chinese)
+    lessons.append(Lesson("chinese", "imitate", 0.3, [(text,) for text in chinese], glossed))
+    lessons += labelled_lessons(material.training, material.unseen_triples)
+    lessons = shared_out(lessons, recipe.shares)
+    for lesson in lessons:
+        say(f"{lesson.kind} {lesson.name}: {len(lesson.texts):,} items, {lesson.share:.1%} of the steps")
+    losses = teach(student, lessons, recipe=recipe, work=work / "steps", resume=resume)
+    _tie_traditional(student, vocabulary, dictionary)
+    (work / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
+    temporary = work / f".{_CHECKPOINT}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    student.save_pretrained(str(temporary))
+    temporary.rename(work / _CHECKPOINT)
+    return work / _CHECKPOINT
+
+
+class _Asked:
+    """A teacher whose answers are kept on disk."""
+
+    def __init__(self, teacher: SentenceTransformer, recipe: BilingualRecipe, cache: Path) -> None:
+        self._teacher, self._recipe, self._cache = teacher, recipe, cache
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors (n, dim) of texts."""
+        tokens = self._recipe.train_tokens
+        found = ask(self._teacher, self._teacher.tokenizer, texts, max_tokens=tokens, cache=self._cache)
+        return found.astype(np.float32)
+
+
+def _vocabulary(
+    material: Material,
+    dictionary: Sequence[Entry],
+    teacher: SentenceTransformer,
+    recipe: BilingualRecipe,
+    work: Path,
+) -> Vocabulary:
+    path = work / _VOCABULARY
+    if path.is_file():
+        return Vocabulary(*map(tuple, json.loads(path.read_text(encoding="utf-8"))))
+    texts = [
+        *material.chinese,
+        *(text for pairs in material.sets for text in (*pairs.queries, *pairs.titles)),
+    ]
+    ids = teacher.tokenizer.get_vocab()
+    characters = chosen_characters(texts, at_least=recipe.least_character)
+    simplified = set(characters)
+    traditional = [
+        entry.traditional
+        for entry in dictionary
+        if len(entry.simplified) == 1 and entry.simplified in simplified
+    ]
+    vocabulary = Vocabulary(
+        pieces=kept_pieces(sorted(ids, key=ids.__getitem__)),
+        characters=tuple(dict.fromkeys([*characters, *traditional])),
+        words=chosen_words(texts, most=recipe.words, at_least=recipe.least_word),
+    )
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(
+        json.dumps([vocabulary.pieces, vocabulary.characters, vocabulary.words]), encoding="utf-8"
+    )
+    temporary.replace(path)  # a run that is interrupted here must not go on from half of it
+    return vocabulary
+
+
+def _translations(
+    material: Material,
+    dictionary: Sequence[Entry],
+    asked: _Asked,
+    whole: SentenceTransformer,
+    rotation: NDArray[np.float32],
+    recipe: BilingualRecipe,
+) -> list[Lesson]:
+    """Chinese texts that imitate the vectors of their English translations: sentences, and words of the dictionary."""
+    fitting = [
+        (entry.simplified, "; ".join(entry.glosses[:2]))
+        for entry in dictionary
+        if len(entry.simplified) > 1
+        and len("; ".join(entry.glosses[:2])) <= _LONGEST_GLOSS
+        and text_key(entry.simplified) not in material.dev_texts
+    ]
+    rng = np.random.default_rng(recipe.seed)
+    drawn = [fitting[i] for i in np.sort(rng.permutation(len(fitting))[: recipe.entries])]
+    words = Lesson(
+        "dictionary",
+        "imitate",
+        0.2,
+        [(word,) for word, _ in drawn],
+        asked.vectors([gloss for _, gloss in drawn]) @ rotation,
+    )
+    if material.translated is None:
+        return [words]
+    english, chinese = material.translated
+    texts: list[tuple[str, ...]] = []
+    targets: list[NDArray[np.float32]] = []
+    dev = material.dev_texts
+    for side in ("queries", "titles"):
+        wanted = asked.vectors(getattr(english, side)) @ rotation
+        found = _Asked(whole, recipe, asked._cache).vectors(getattr(chinese, side))
+        for row, other in aligned(english.labels, wanted, chinese.labels, found):
+            if text_key(text := getattr(chinese, side)[other]) not in dev:
+                texts.append((text,))
+                targets.append(wanted[row])
+    return [words, *([Lesson("translated", "imitate", 0.15, texts, np.array(targets))] if texts else [])]
+
+
+def _tie_traditional(
+    student: SentenceTransformer, vocabulary: Vocabulary, dictionary: Sequence[Entry]
+) -> None:
+    """Give traditional characters, which the texts hardly have, the embeddings of their simplified forms."""
+    table = body_of(student).get_input_embeddings().weight.data
+    place = {token: number for number, token in enumerate(vocabulary.tokens)}
+    common = {entry.simplified for entry in dictionary if entry.simplified == entry.traditional}
+    for entry in dictionary:
+        old, new = entry.traditional, entry.simplified
+        if len(new) == 1 and old != new and old in place and new in place and old not in common:
+            table[place[old]] = table[place[new]]
+
+
+def _drawn(texts: Sequence[str], most: int, seed: int) -> list[str]:
+    order = np.random.default_rng(seed).permutation(len(texts))[:most]
+    return [texts[i] for i in order]
