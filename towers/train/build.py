@@ -67,13 +67,13 @@ def build(
     sets = [read_pair_set(data / source.file, licence=source.licence) for source in recipe.pairs]
     precision = checked(Precision, recipe.precision, where="[precision]")
     settings = fit_settings(recipe.fit)
-    base = checkpoint = recipe.base or None
+    base = checkpoint = before = recipe.base or None
     facts: dict[str, Any] = {"recipe": {"notes": list(recipe.notes)} if recipe.notes else {}}
     if recipe.bilingual:
         wanted = checked(BilingualRecipe, recipe.bilingual, where="[bilingual]")
         split = {"dev_share": settings.dev_share, "seed": settings.seed}
         folders: dict[str, Any] = {"data": data, "work": work / "bilingual", "resume": resume}
-        checkpoint, made = bilingual_tower(recipe, wanted, sets, split=split, say=say, **folders)
+        checkpoint, before, made = bilingual_tower(recipe, wanted, sets, split=split, say=say, **folders)
         facts = {"recipe": facts["recipe"] | made["recipe"], "training_data": made["training_data"]}
     parts = fit_parts(
         sets,
@@ -93,7 +93,7 @@ def build(
             parts,
             texts,
             data=entries,
-            base=checkpoint,
+            base=before,
             **sentiment_settings(recipe.sentiment),
             work=work,
             resume=resume,

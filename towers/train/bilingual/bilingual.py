@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from towers.train.base import load_tower
 from towers.train.bilingual.dictionary import LICENCE, Entry, packaged_dictionary, read_dictionary
-from towers.train.bilingual.labelled import labelled_lessons, shared_out
+from towers.train.bilingual.labelled import labelled_lessons, shared_out, with_english
 from towers.train.bilingual.lessons import Lesson
 from towers.train.bilingual.material import Material, read_material
 from towers.train.bilingual.parallel import aligned
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Say = Callable[[str], None]
-_CHECKPOINT = "checkpoint"
 _VOCABULARY = "vocabulary.json"
 _ROTATION_TEXTS = 20_000
 _LONGEST_GLOSS = 60  # characters: longer ones explain rather than translate
@@ -54,7 +53,7 @@ def bilingual_tower(
     work: Path,
     resume: bool,
     say: Say,
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, str, dict[str, Any]]:
     """Make the bilingual tower of a recipe, unless an earlier run has.
 
     Args:
@@ -68,10 +67,10 @@ def bilingual_tower(
         say: Takes a line for each stage.
 
     Returns:
-        The directory of the checkpoint, and what a manifest says of its making: recipe and training_data.
+        The directories of `bilingual_checkpoint`, and what a manifest says: recipe and training_data.
     """
     material, entries = read_material(recipe, sets, split=split, data=data)
-    checkpoint = bilingual_checkpoint(
+    tower, taught = bilingual_checkpoint(
         material, base=recipe.base or None, recipe=wanted, work=work, resume=resume, say=say
     )
     entries.append(
@@ -81,7 +80,7 @@ def bilingual_tower(
         "recipe": {"bilingual": asdict(wanted)},
         "training_data": [{"use": "tower"} | entry for entry in entries],
     }
-    return str(checkpoint), facts
+    return str(tower), str(taught), facts
 
 
 def bilingual_checkpoint(
@@ -92,19 +91,19 @@ def bilingual_checkpoint(
     work: Path,
     resume: bool,
     say: Say,
-) -> Path:
+) -> tuple[Path, Path]:
     """Make a bilingual tower and save it as a sentence-transformers checkpoint.
 
     Args:
         material: What it is made from.
         base: The English tower, as in `base.resolve_checkpoint`.
         recipe: Settings.
-        work: Folder for what an interrupted run goes on from, and for the checkpoint.
+        work: Folder for what an interrupted run goes on from, and for the checkpoints.
         resume: Go on from it.
         say: Takes a line for each stage.
 
     Returns:
-        The directory of the checkpoint.
+        The directories of the tower, and of the tower before its last stage, which has the same embeddings.
 
     Raises:
         InputError: `work` holds a run with other settings, base or data.
@@ -112,46 +111,138 @@ def bilingual_checkpoint(
     """
     settings = json.dumps(asdict(recipe), sort_keys=True)
     prepare_work(work, {"settings": settings, "base": base or "default", "data": material.key}, resume=resume)
-    if (work / _CHECKPOINT).is_dir():
-        return work / _CHECKPOINT
-    teacher = load_tower(base, max_tokens=recipe.max_tokens)
-    dictionary = read_dictionary(packaged_dictionary())
-    vocabulary = _vocabulary(material, dictionary, teacher, recipe, work)
-    say(
-        f"vocabulary: {len(vocabulary.pieces):,} pieces, {len(vocabulary.characters):,} characters, "
-        f"{len(vocabulary.words):,} words"
-    )
-    asked = _Asked(teacher, recipe, work / "teacher")
-    english = _drawn(material.unseen(material.english), recipe.english, recipe.seed)
-    vectors = asked.vectors(english)
-    rotation = principal_rotation(vectors[:_ROTATION_TEXTS])
-    kept = np.square(vectors[:_ROTATION_TEXTS] @ rotation[:, : recipe.short_dim]).sum(axis=1).mean()
-    say(
-        f"English: {len(english):,} texts; the first {recipe.short_dim} numbers hold {kept:.1%} of their vectors"
-    )
-    student, whole = (
-        bilingual_student(
-            teacher, vocabulary, dictionary, layers=layers, max_tokens=recipe.max_tokens, rotation=rotation
+    taught, finished = work / "taught", work / "checkpoint"
+    if not finished.is_dir():
+        course = _Course(material, base=base, recipe=recipe, work=work, say=say)
+        if not taught.is_dir():
+            student = course.first_stage(resume=resume)
+            _save(student, taught)
+        tower = load_tower(taught)
+        if recipe.finish_steps:
+            course.last_stage(tower, resume=resume)
+        _save(tower, finished)
+    return finished, taught
+
+
+class _Course:
+    """All that a student is taught: what both stages share is made once."""
+
+    def __init__(
+        self, material: Material, *, base: str | None, recipe: BilingualRecipe, work: Path, say: Say
+    ) -> None:
+        self._material, self._recipe, self._work, self._say = material, recipe, work, say
+        self._teacher = load_tower(base, max_tokens=recipe.max_tokens)
+        self._dictionary = read_dictionary(packaged_dictionary())
+        self._vocabulary = _vocabulary(material, self._dictionary, self._teacher, recipe, work)
+        say(
+            f"vocabulary: {len(self._vocabulary.pieces):,} pieces, {len(self._vocabulary.characters):,} characters, "
+            f"{len(self._vocabulary.words):,} words"
         )
-        for layers in (recipe.layers, range(body_of(teacher).config.num_hidden_layers))
-    )
-    lessons = [Lesson("english", "imitate", 0.35, [(text,) for text in english], vectors @ rotation)]
-    lessons += _translations(material, dictionary, asked, whole, rotation, recipe)
-    chinese = _drawn(material.unseen(material.chinese), recipe.chinese, recipe.seed)
-    glossed = _Asked(whole, recipe, work / "glossed").vectors(chinese)
-    lessons.append(Lesson("chinese", "imitate", 0.3, [(text,) for text in chinese], glossed))
-    lessons += labelled_lessons(material.training, material.unseen_triples)
-    lessons = shared_out(lessons, recipe.shares)
-    for lesson in lessons:
-        say(f"{lesson.kind} {lesson.name}: {len(lesson.texts):,} items, {lesson.share:.1%} of the steps")
-    losses = teach(student, lessons, recipe=recipe, work=work / "steps", resume=resume)
-    _tie_traditional(student, vocabulary, dictionary)
-    (work / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
-    temporary = work / f".{_CHECKPOINT}"
+        self._asked = _Asked(self._teacher, recipe, work / "teacher")
+        english = _drawn(material.unseen(material.english), recipe.english, recipe.seed)
+        vectors = self._asked.vectors(english)
+        self._rotation = principal_rotation(vectors[:_ROTATION_TEXTS])
+        kept = np.square(vectors[:_ROTATION_TEXTS] @ self._rotation[:, : recipe.short_dim]).sum(axis=1).mean()
+        say(
+            f"English: {len(english):,} texts; the first {recipe.short_dim} numbers hold {kept:.1%} of their vectors"
+        )
+        self._english = Lesson(
+            "english", "imitate", 0.35, [(text,) for text in english], vectors @ self._rotation
+        )
+        self._whole = self._started(range(body_of(self._teacher).config.num_hidden_layers))
+        self._translated = self._translations()
+
+    def first_stage(self, *, resume: bool) -> SentenceTransformer:
+        """Return a student that was taught everything, Chinese above all."""
+        recipe, material = self._recipe, self._material
+        student = self._started(recipe.layers)
+        chinese = _drawn(material.unseen(material.chinese), recipe.chinese, recipe.seed)
+        glossed = _Asked(self._whole, recipe, self._work / "glossed").vectors(chinese)
+        lessons = [
+            self._english,
+            self._words(),
+            *self._translated,
+            Lesson("chinese", "imitate", 0.3, [(text,) for text in chinese], glossed),
+            *labelled_lessons(material.training, material.unseen_triples),
+        ]
+        self._teach(student, shared_out(lessons, recipe.shares), recipe, "steps", resume=resume)
+        _tie_traditional(student, self._vocabulary, self._dictionary)
+        return student
+
+    def last_stage(self, student: SentenceTransformer, *, resume: bool) -> None:
+        """Teach a student on, in place: English as much as Chinese, with embeddings that stay as they are."""
+        recipe, material = self._recipe, self._material
+        labelled = labelled_lessons(material.training, material.unseen_triples)
+        lessons = [self._english, *self._translated, *with_english(labelled, material.training)]
+        settings = replace(recipe, steps=recipe.finish_steps, learning_rate=recipe.finish_rate)
+        embeddings = body_of(student).embeddings
+        embeddings.requires_grad_(False)
+        self._teach(student, shared_out(lessons, recipe.finish_shares), settings, "last-steps", resume=resume)
+        embeddings.requires_grad_(True)
+
+    def _started(self, layers: Sequence[int]) -> SentenceTransformer:
+        return bilingual_student(
+            self._teacher,
+            self._vocabulary,
+            self._dictionary,
+            layers=layers,
+            max_tokens=self._recipe.max_tokens,
+            rotation=self._rotation,
+        )
+
+    def _teach(
+        self,
+        student: SentenceTransformer,
+        lessons: Sequence[Lesson],
+        recipe: BilingualRecipe,
+        folder: str,
+        *,
+        resume: bool,
+    ) -> None:
+        for lesson in lessons:
+            share = lesson.share / sum(x.share for x in lessons)
+            self._say(f"{lesson.kind} {lesson.name}: {len(lesson.texts):,} items, {share:.1%} of the steps")
+        losses = teach(student, lessons, recipe=recipe, work=self._work / folder, resume=resume)
+        (self._work / f"{folder}.json").write_text(json.dumps(losses), encoding="utf-8")
+
+    def _words(self) -> Lesson:
+        """Words of the dictionary, which imitate the vectors of their first translations."""
+        recipe = self._recipe
+        fitting = [
+            (entry.simplified, "; ".join(entry.glosses[:2]))
+            for entry in self._dictionary
+            if len(entry.simplified) > 1
+            and len("; ".join(entry.glosses[:2])) <= _LONGEST_GLOSS
+            and text_key(entry.simplified) not in self._material.dev_texts
+        ]
+        rng = np.random.default_rng(recipe.seed)
+        drawn = [fitting[i] for i in np.sort(rng.permutation(len(fitting))[: recipe.entries])]
+        targets = self._asked.vectors([gloss for _, gloss in drawn]) @ self._rotation
+        return Lesson("dictionary", "imitate", 0.2, [(word,) for word, _ in drawn], targets)
+
+    def _translations(self) -> list[Lesson]:
+        """Chinese sentences, which imitate the vectors of their English originals; no lesson where there are none."""
+        if self._material.translated is None:
+            return []
+        english, chinese = self._material.translated
+        texts: list[tuple[str, ...]] = []
+        targets: list[NDArray[np.float32]] = []
+        glossed = _Asked(self._whole, self._recipe, self._work / "glossed")
+        for side in ("queries", "titles"):
+            wanted = self._asked.vectors(getattr(english, side)) @ self._rotation
+            found = glossed.vectors(getattr(chinese, side))
+            for row, other in aligned(english.labels, wanted, chinese.labels, found):
+                if text_key(text := getattr(chinese, side)[other]) not in self._material.dev_texts:
+                    texts.append((text,))
+                    targets.append(wanted[row])
+        return [Lesson("translated", "imitate", 0.15, texts, np.array(targets))] if texts else []
+
+
+def _save(tower: SentenceTransformer, directory: Path) -> None:
+    temporary = directory.with_name(f".{directory.name}")
     shutil.rmtree(temporary, ignore_errors=True)
-    student.save_pretrained(str(temporary))
-    temporary.rename(work / _CHECKPOINT)
-    return work / _CHECKPOINT
+    tower.save_pretrained(str(temporary))
+    temporary.rename(directory)
 
 
 class _Asked:
@@ -200,47 +291,6 @@ def _vocabulary(
     )
     temporary.replace(path)  # a run that is interrupted here must not go on from half of it
     return vocabulary
-
-
-def _translations(
-    material: Material,
-    dictionary: Sequence[Entry],
-    asked: _Asked,
-    whole: SentenceTransformer,
-    rotation: NDArray[np.float32],
-    recipe: BilingualRecipe,
-) -> list[Lesson]:
-    """Chinese texts that imitate the vectors of their English translations: sentences, and words of the dictionary."""
-    fitting = [
-        (entry.simplified, "; ".join(entry.glosses[:2]))
-        for entry in dictionary
-        if len(entry.simplified) > 1
-        and len("; ".join(entry.glosses[:2])) <= _LONGEST_GLOSS
-        and text_key(entry.simplified) not in material.dev_texts
-    ]
-    rng = np.random.default_rng(recipe.seed)
-    drawn = [fitting[i] for i in np.sort(rng.permutation(len(fitting))[: recipe.entries])]
-    words = Lesson(
-        "dictionary",
-        "imitate",
-        0.2,
-        [(word,) for word, _ in drawn],
-        asked.vectors([gloss for _, gloss in drawn]) @ rotation,
-    )
-    if material.translated is None:
-        return [words]
-    english, chinese = material.translated
-    texts: list[tuple[str, ...]] = []
-    targets: list[NDArray[np.float32]] = []
-    dev = material.dev_texts
-    for side in ("queries", "titles"):
-        wanted = asked.vectors(getattr(english, side)) @ rotation
-        found = _Asked(whole, recipe, asked._cache).vectors(getattr(chinese, side))
-        for row, other in aligned(english.labels, wanted, chinese.labels, found):
-            if text_key(text := getattr(chinese, side)[other]) not in dev:
-                texts.append((text,))
-                targets.append(wanted[row])
-    return [words, *([Lesson("translated", "imitate", 0.15, texts, np.array(targets))] if texts else [])]
 
 
 def _tie_traditional(

@@ -29,6 +29,24 @@ def labelled_lessons(training: Sequence[PairSet], triples: Sequence[tuple[str, .
     return lessons
 
 
+def with_english(lessons: Sequence[Lesson], training: Sequence[PairSet]) -> list[Lesson]:
+    """Return Chinese lessons and as many steps of order from the pairs in other languages as from theirs."""
+    added = [
+        Lesson(
+            pairs.name,
+            "order",
+            len(pairs) ** 0.5,
+            list(zip(pairs.queries, pairs.titles, strict=True)),
+            pairs.labels,
+        )
+        for pairs in training
+        if not is_chinese(pairs.queries[:200])
+    ]
+    theirs = sum(lesson.share for lesson in lessons if lesson.kind == "order")
+    ours = sum(lesson.share for lesson in added)
+    return [*lessons, *(replace(lesson, share=lesson.share * theirs / ours) for lesson in added)]
+
+
 def shared_out(lessons: Sequence[Lesson], shares: Mapping[str, float]) -> list[Lesson]:
     """Return the lessons with the shares of each kind made to add up to the share of all steps that it has."""
     totals = {kind: sum(lesson.share for lesson in lessons if lesson.kind == kind) for kind in shares}

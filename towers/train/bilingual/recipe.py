@@ -44,6 +44,10 @@ class BilingualRecipe:
         chinese: At most so many Chinese texts to imitate.
         entries: At most so many words of the dictionary to imitate.
         shares: Of the steps, for each kind of lesson in `KINDS`, relative to each other.
+        finish_steps: Steps of a last stage, in which the embeddings stay as they are and English counts more: Chinese
+            lessons alone cost it 5 points of AUC on QQP (docs/experiments.md). 0 leaves it out.
+        finish_rate: Peak of its schedule.
+        finish_shares: Share of its steps of each kind of lesson.
         seed: Of every choice and order.
         bf16: Multiply in bfloat16, weights stay float32. Slower than float32 where the processor emulates it: measure
             first.
@@ -65,6 +69,11 @@ class BilingualRecipe:
     chinese: int = 120_000
     entries: int = 50_000
     shares: dict[str, float] = field(default_factory=lambda: {"imitate": 0.4, "contrast": 0.2, "order": 0.4})
+    finish_steps: int = 1500
+    finish_rate: float = 1.5e-4
+    finish_shares: dict[str, float] = field(
+        default_factory=lambda: {"imitate": 0.6, "contrast": 0.1, "order": 0.3}
+    )
     seed: int = 13
     bf16: bool = False
     save_steps: int = 500
@@ -72,19 +81,20 @@ class BilingualRecipe:
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with."""
         object.__setattr__(self, "layers", tuple(self.layers))  # TOML gives a list
-        given = self.shares.values()
-        if set(self.shares) != set(KINDS) or not all(share >= 0 for share in given) or not sum(given):
-            raise InputError(
-                f"bilingual: found shares {self.shares}, expected {', '.join(KINDS)}, none below 0 and not all 0"
-            )
+        for shares in (self.shares, self.finish_shares):
+            given = shares.values()
+            if set(shares) != set(KINDS) or not all(share >= 0 for share in given) or not sum(given):
+                raise InputError(
+                    f"bilingual: found shares {shares}, expected {', '.join(KINDS)}, none below 0 and not all 0"
+                )
         low = [name for name, least in _LEAST.items() if getattr(self, name) < least]
         if low:
             expected = ", ".join(f"{name} of {_LEAST[name]} or more" for name in low)
             raise InputError(
                 f"bilingual: found {', '.join(f'{name} = {getattr(self, name)}' for name in low)}, expected {expected}"
             )
-        if not self.learning_rate > 0 or not 0 <= self.warmup < 1:
+        if not min(self.learning_rate, self.finish_rate) > 0 or not 0 <= self.warmup < 1:
             raise InputError(
-                f"bilingual: found learning_rate = {self.learning_rate} and warmup = {self.warmup}, expected a rate "
-                "above 0 and a share from 0 to below 1"
+                f"bilingual: found learning_rate = {self.learning_rate}, finish_rate = {self.finish_rate} and warmup = "
+                f"{self.warmup}, expected rates above 0 and a share from 0 to below 1"
             )

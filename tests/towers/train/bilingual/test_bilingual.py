@@ -35,6 +35,7 @@ QUICK = BilingualRecipe(
     steps=8,
     batch_texts=8,
     short_dim=8,
+    finish_steps=4,
 )
 ENGLISH = [
     "red shoes",
@@ -86,7 +87,9 @@ def material() -> Material:
     )
 
 
-def made(material: Material, checkpoint: Path, work: Path, said: list[str], **settings: Any) -> Path:
+def made(
+    material: Material, checkpoint: Path, work: Path, said: list[str], **settings: Any
+) -> tuple[Path, Path]:
     return bilingual_checkpoint(
         material, base=str(checkpoint), recipe=QUICK, work=work, say=said.append, **settings
     )
@@ -97,17 +100,18 @@ def test_a_bilingual_tower_from_texts_and_pairs(
     material: Material, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole way: a checkpoint that reads both languages; no dev text is in a lesson; done once, it is taken up."""
-    given: list[Lesson] = []
+    stages: list[list[Lesson]] = []
     teach = bilingual.teach
 
     def listening(student: Any, lessons: list[Lesson], **settings: Any) -> Any:
-        given.extend(lessons)
+        stages.append(lessons)
         return teach(student, lessons, **settings)
 
     monkeypatch.setattr(bilingual, "teach", listening)
     monkeypatch.setattr(bilingual, "aligned", lambda *_: [(0, 0), (1, 1)])  # a tiny tower tells nothing apart
     said: list[str] = []
-    path = made(material, checkpoint, tmp_path / "work", said, resume=False)
+    path, before = made(material, checkpoint, tmp_path / "work", said, resume=False)
+    given, last = stages
     shares = {(x.name, x.kind): round(x.share, 3) for x in given}
     assert set(shares) == {
         ("english", "imitate"),
@@ -121,9 +125,21 @@ def test_a_bilingual_tower_from_texts_and_pairs(
     for kind, share in QUICK.shares.items():
         assert sum(x.share for x in given if x.kind == kind) == pytest.approx(share)
     texts = {text for lesson in given for item in lesson.texts for text in item}
-    assert not texts & {"红鞋", "手机 红"}
+    assert not {text for lesson in (*given, *last) for item in lesson.texts for text in item} & {
+        "红鞋",
+        "手机 红",
+    }
     assert {"cancel my order", "取消订单", "手机壳", "手机", "订单取消"} <= texts
     assert len(next(x for x in given if x.name == "english").texts) == len(ENGLISH)
+
+    assert {(x.name, x.kind) for x in last} == set(shares) - {
+        ("dictionary", "imitate"),
+        ("chinese", "imitate"),
+    } | {("english", "order")}
+    order = {x.name: x.share for x in last if x.kind == "order"}
+    assert order["english"] == pytest.approx(
+        order["chinese"]
+    )  # as much from the one language as from the other
 
     tower = load_tower(path)
     assert tower.tokenizer.tokenize("red 手机订单") == ["red", "手机", "订单"]
@@ -131,8 +147,9 @@ def test_a_bilingual_tower_from_texts_and_pairs(
     assert np.isfinite(tower.encode([*ENGLISH, *CHINESE])).all()
     table, ids = body_of(tower).get_input_embeddings().weight.detach(), tower.tokenizer.get_vocab()
     assert table[ids["紅"]].tolist() == table[ids["红"]].tolist()  # tied after training
+    assert table.tolist() == body_of(load_tower(before)).get_input_embeddings().weight.tolist()
 
     monkeypatch.setattr(bilingual, "teach", lambda *_, **__: pytest.fail("a finished tower was taught again"))
-    assert made(material, checkpoint, tmp_path / "work", said, resume=True) == path
+    assert made(material, checkpoint, tmp_path / "work", said, resume=True) == (path, before)
     with pytest.raises(InputError, match="a run with other data"):
         made(replace(material, chinese=[*CHINESE, "一"]), checkpoint, tmp_path / "work", said, resume=True)
