@@ -57,11 +57,6 @@ SENTIMENTS = [
 ]
 
 
-ABOUT_THE_BUNDLE = """
-The shipped bundle was trained on English. Chinese takes the same way, but is matched by the characters that texts
-share, and its sentiment is a guess."""
-
-
 class DemoError(Exception):
     """The demo cannot go on; the message is for a person."""
 
@@ -116,8 +111,6 @@ def run(options: argparse.Namespace, log: Path) -> None:
     chosen += ["--bundle", _shown(options.bundle)] if options.bundle else []
     make_release(chosen)
     with serving([*chosen, "--port", str(_free_port(options.port))], log) as service:
-        if not options.bundle:
-            print(ABOUT_THE_BUNDLE)
         ask_all(service)
         if not options.once:
             _wait_for_ctrl_c(service)

@@ -46,7 +46,9 @@ def serve_command(
     port: Annotated[
         int | None, typer.Option(help="Port to listen on; 0 takes a free one; default: 8000.")
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="Processes that answer; default: 1.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes that answer; default: one a core, at most 8.")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Requests that a process computes at the same time; default: cores ÷ processes."),
