@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -149,19 +149,8 @@ def training_pairs(bundle: Bundle, recipe: BundleRecipe, options: argparse.Names
     sets = [read_pair_set(data_file(options, source.file), licence=source.licence) for source in recipe.pairs]
     settings = bundle.manifest.recipe["fit"]
     splits = split_pairs(sets, dev_share=settings["dev_share"], seed=settings["seed"])
-    most = QUICK if options.quick else None
-    return [
-        _some(pairs, np.flatnonzero(split.train)[:most]) for pairs, split in zip(sets, splits, strict=True)
-    ]
-
-
-def _some(pairs: PairSet, rows: NDArray[np.int64]) -> PairSet:
-    return replace(
-        pairs,
-        queries=[pairs.queries[i] for i in rows],
-        titles=[pairs.titles[i] for i in rows],
-        labels=pairs.labels[rows],
-    )
+    training = [pairs.take(split.train) for pairs, split in zip(sets, splits, strict=True)]
+    return [pairs.take(np.arange(len(pairs)) < QUICK) for pairs in training] if options.quick else training
 
 
 def unseen_triples(

@@ -208,11 +208,6 @@ def read_text_sources(sources: Sequence[Source], data: Path) -> tuple[list[dict[
     return entries, join_texts(decoded)
 
 
-def file_stem(file: str | Path) -> str:
-    """Return a file's name without its endings: "sst5_train.jsonl.gz" is sst5_train."""
-    return Path(file).name.split(".")[0]
-
-
 def fit_settings(table: Any) -> FitRecipe:
     """Make the settings of a training from a recipe's [fit] table.
 

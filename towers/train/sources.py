@@ -37,8 +37,8 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The file's name without its endings: "sst5_train.jsonl.gz" is sst5_train."""
-        return Path(self.file).name.split(".")[0]
+        """The file's name without its endings."""
+        return file_stem(self.file)
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,11 @@ class BundleRecipe:
     def sources(self) -> tuple[Source, ...]:
         """All of them, of any use."""
         return (*self.pairs, *self.texts, *self.unlabelled, *self.triples, *self.translated)
+
+
+def file_stem(file: str | Path) -> str:
+    """Return a file's name without its endings: "sst5_train.jsonl.gz" is sst5_train."""
+    return Path(file).name.split(".")[0]
 
 
 def read_recipe(path: Path) -> BundleRecipe:

@@ -34,6 +34,22 @@ def common_arguments(recipe: Any, checkpoints: Path) -> dict[str, Any]:
     }
 
 
+def planned_arguments(recipe: Any, checkpoints: Path) -> dict[str, Any]:
+    """Return the TrainingArguments of a run over batches that were planned before it, each an item of its own.
+
+    Args:
+        recipe: As for `common_arguments`, with learning_rate and warmup.
+        checkpoints: Folder that the Trainer owns.
+    """
+    return common_arguments(recipe, checkpoints) | {
+        "per_device_train_batch_size": 1,
+        "train_sampling_strategy": "sequential",
+        "learning_rate": recipe.learning_rate,
+        "warmup_steps": recipe.warmup,  # below 1 it is a ratio
+        "remove_unused_columns": False,
+    }
+
+
 def newest_checkpoint(checkpoints: Path) -> str | None:
     """Return the Trainer's newest checkpoint in a folder; None if there is none, or no folder."""
     from transformers.trainer_utils import get_last_checkpoint

@@ -14,7 +14,7 @@ from towers.train.bilingual.losses import contrast_loss, order_loss, shortened
 from towers.train.bilingual.recipe import KINDS, BilingualRecipe
 from towers.train.distillation.distil_losses import structure_loss, vector_loss
 from towers.train.distillation.teacher import answer, token_ids
-from towers.train.trainer import after_training, common_arguments, keeping_weights, newest_checkpoint
+from towers.train.trainer import after_training, keeping_weights, newest_checkpoint, planned_arguments
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -48,14 +48,7 @@ def teach(
     ids = [_ids(student.tokenizer, lesson, recipe.train_tokens) for lesson in lessons]
     plan = LessonPlan(lessons, ids, steps=recipe.steps, batch_texts=recipe.batch_texts, seed=recipe.seed)
     module = Taught(student, short_dim=recipe.short_dim)
-    arguments = TrainingArguments(
-        **common_arguments(recipe, work),
-        per_device_train_batch_size=1,  # an item is a whole batch, planned before
-        train_sampling_strategy="sequential",
-        learning_rate=recipe.learning_rate,
-        warmup_steps=recipe.warmup,  # below 1 it is a ratio
-        remove_unused_columns=False,
-    )
+    arguments = TrainingArguments(**planned_arguments(recipe, work))
     trainer = keeping_weights(Trainer)(
         model=module, args=arguments, train_dataset=plan, data_collator=lambda items: items[0]
     )

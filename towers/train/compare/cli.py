@@ -20,7 +20,6 @@ from towers.errors import InputError
 from towers.labelled import read_texts
 from towers.tables import read_rows
 from towers.train.base import DEFAULT_BASE, DEFAULT_LICENCE
-from towers.train.build import file_stem
 from towers.train.compare.data import MatchData, TextData, match_data, text_data
 from towers.train.compare.report import write_reports
 from towers.train.compare.results import Results
@@ -30,6 +29,7 @@ from towers.train.data import read_pair_set
 from towers.train.recipe import TASKS, find_recipes, shipped_recipes
 from towers.train.sentiment import join_texts
 from towers.train.short_texts import read_short_texts
+from towers.train.sources import file_stem
 from towers.train.write import check_target
 
 _REPORT = "report.json"

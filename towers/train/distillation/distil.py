@@ -28,7 +28,7 @@ from towers.train.bodies import body_of, is_tower, layer_stack, width_of
 from towers.train.distillation.distil_losses import Distillation
 from towers.train.distillation.teacher import Halves, ask, matched_layers, model_key, token_ids
 from towers.train.fit import prepare_work
-from towers.train.trainer import common_arguments, newest_checkpoint
+from towers.train.trainer import newest_checkpoint, planned_arguments
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -361,14 +361,7 @@ def _run_trainer(
     """Train, and return the mean loss of every 100 steps."""
     from transformers import Trainer, TrainingArguments
 
-    arguments = TrainingArguments(
-        **common_arguments(recipe, checkpoints),
-        per_device_train_batch_size=1,  # an item is a whole batch, planned before
-        train_sampling_strategy="sequential",
-        learning_rate=recipe.learning_rate,
-        warmup_steps=recipe.warmup,  # below 1 it is a ratio
-        remove_unused_columns=False,
-    )
+    arguments = TrainingArguments(**planned_arguments(recipe, checkpoints))
     trainer = Trainer(model=module, args=arguments, train_dataset=batches, data_collator=_only_item)
     last = newest_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=last)
