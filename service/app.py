@@ -21,7 +21,7 @@ from service.dialects.rerank import routes as rerank
 from service.dialects.tei import routes as tei
 from service.dialects.tei.info import info as tei_info
 from service.docs_page import add_docs
-from service.documentation import body_of, document, failures
+from service.documentation import body_of, document, document_keys, failures
 from service.errors import failure_for, status_of
 from service.metrics import CONTENT_TYPE
 from service.middleware import surroundings
@@ -70,6 +70,7 @@ def create_app(state: State) -> FastAPI:
     _add_health(app, state)
     add_docs(app)
     add_page(app)
+    document_keys(app, wanted=state.keys.wanted)
     document(app, MatchRequest, SearchRequest, SentimentRequest)
     for add_routes in ADD_DIALECTS:
         add_routes(app, state)
@@ -117,22 +118,24 @@ def _add_health(app: FastAPI, state: State) -> None:
         responses={200: {"model": ReadyAnswer}, 503: {"model": ReadyAnswer}},
         response_class=Response,
     )
-    async def ready() -> Response:
-        """Should requests be sent here?"""
-        found = state.ready()
+    async def ready(request: Request) -> Response:
+        """Should requests be sent here? Reasons name paths and addresses to whoever has a key."""
+        found = state.ready(full=state.keys.trust(request.headers))
         status = HTTPStatus.OK if found["ready"] else HTTPStatus.SERVICE_UNAVAILABLE
         return Response(to_json(found), status, media_type="application/json")
 
     for path, probe in (("/health/live", live), ("/health/ready", ready)):
         app.head(path, include_in_schema=False)(probe)  # some balancers probe with HEAD
 
-    @app.get("/metrics", response_class=Response)
+    refused = failures(401, 429)
+
+    @app.get("/metrics", responses=refused, response_class=Response)
     async def metrics() -> Response:
         """Counts and times for Prometheus."""
         text = await asyncio.to_thread(state.metrics.text)
         return Response(text, media_type=CONTENT_TYPE)
 
-    @app.get("/info", responses={200: {"model": InfoAnswer}}, response_class=Response)
+    @app.get("/info", responses=refused | {200: {"model": InfoAnswer}}, response_class=Response)
     async def info() -> Response:
         """Which versions and limits are in force?"""
         return Response(to_json(tei_info(state) | state.info()), media_type="application/json")

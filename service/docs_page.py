@@ -35,7 +35,7 @@ Schema = dict[str, Any]
 def add_docs(app: FastAPI) -> None:
     """Add the page to an application."""
 
-    @app.get("/docs", include_in_schema=False)
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(page(app.openapi()), headers={"Content-Security-Policy": POLICY})
 

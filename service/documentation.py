@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from service.open_paths import is_open
 from service.schemas import ErrorAnswer
 
 REF = "#/components/schemas/{model}"
+# Either one opens; see `keys.given_key`.
+KEYS: dict[str, dict[str, str]] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -43,14 +49,38 @@ def document(app: FastAPI, *bodies: type[BaseModel]) -> None:
     May be called several times. Schemas are told apart by the names of their classes alone, so a dialect's carry
     its name.
     """
-    plain = app.openapi
 
-    def openapi() -> dict[str, Any]:
-        content = plain()
+    def add(content: dict[str, Any]) -> None:
         schemas = content.setdefault("components", {}).setdefault("schemas", {})
         for body in bodies:
             schema = body.model_json_schema(ref_template=REF)
             schemas |= schema.pop("$defs", {}) | {body.__name__: schema}
+
+    _complete(app, add)
+
+
+def document_keys(app: FastAPI, *, wanted: bool) -> None:
+    """Add how a key is sent: to every route that is not open; where no key is wanted, it may be left out."""
+    either: list[dict[str, list[str]]] = [{name: []} for name in KEYS]
+
+    def add(content: dict[str, Any]) -> None:
+        content.setdefault("components", {})["securitySchemes"] = KEYS
+        content["security"] = either if wanted else [{}, *either]
+        for path, methods in content["paths"].items():
+            for method, operation in methods.items():
+                if is_open(path, method.upper()):
+                    operation["security"] = []
+
+    _complete(app, add)
+
+
+def _complete(app: FastAPI, add: Callable[[dict[str, Any]], None]) -> None:
+    """Have the document of `app` go through `add`, too."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        content = plain()
+        add(content)
         return content
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -8,8 +8,11 @@ other side was already on its way, and is still answered.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 READY, ENDED, CONNECTION = b"r", b"e", b"c"
 LAST_MS = 1000  # how long a child waits for the parent's end
@@ -75,6 +78,9 @@ class Door:
                 self._end()
                 if not self._closing:
                     self._gone()
+            elif not files:  # the system drops a file that there is no descriptor for, and the client with it
+                log.error("a connection was lost: no descriptor is free; raise the limit of open files")
+                self._taken += 1  # taken and ended at once: the next `tell` counts it
             for file in files:
                 task = asyncio.create_task(self._connect(socket.socket(fileno=file)))
                 self._connecting.add(task)

@@ -45,7 +45,7 @@ def _match_one(state: State, matcher: Matcher, wanted: Asked) -> dict[str, Any]:
 
 def _match_pairs(state: State, matcher: Matcher, wanted: Asked) -> dict[str, Any]:
     queries: list[str | np.ndarray] = []
-    need_long_lane(len(wanted.queries))
+    need_long_lane([_text_of(query) for query in wanted.queries])
     numbers = np.full(len(wanted.queries), -1)  # of each query among those that are known
     for number, query in enumerate(wanted.queries):
         try:
@@ -115,7 +115,7 @@ def need_sentiment(state: State) -> None:
 
 def felt(state: State, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
     """Probabilities (n, 3) and, where the head has exits, the layers computed for each text (n,)."""
-    need_long_lane(len(texts))
+    need_long_lane(texts)
     if not state.bundle.exit_layers:
         return state.bundle.sentiment(texts, progress=while_wanted()), None
     probabilities, layers = state.bundle.sentiment_with_exits(texts, progress=while_wanted())
@@ -125,6 +125,10 @@ def felt(state: State, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | N
 
 def _resolved(state: State, query: str | QueryId) -> str | np.ndarray:
     return state.queries.by_id(query.value) if isinstance(query, QueryId) else query
+
+
+def _text_of(query: str | QueryId) -> str:
+    return query.value if isinstance(query, QueryId) else query
 
 
 def _query_id(query: str | QueryId) -> str:

@@ -12,6 +12,7 @@ import hmac
 import logging
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,17 @@ def parse_lines(lines: list[str]) -> list[Key]:
     return keys
 
 
+def given_key(headers: Mapping[str, str]) -> bytes:
+    """The key that a request brings, empty when it brings none.
+
+    Args:
+        headers: By names that are looked up whatever their case.
+    """
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    given = token if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    return given.strip().encode("latin-1")  # the bytes as they were sent
+
+
 class Keys:
     """The keys in force. A file of keys is read again when it changes."""
 
@@ -98,6 +110,10 @@ class Keys:
             if hmac.compare_digest(digest, key.digest):
                 name = key.name
         return name
+
+    def trust(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request may see what only operators should: it brings a key, or none is wanted."""
+        return not self.wanted or self.name_of(given_key(headers)) is not None
 
     def look(self) -> None:
         """Take over a changed file; one that cannot be used changes nothing but `problem`."""

@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RateLimitError, UnauthorizedError, failure_for, status_of
+from service.keys import given_key
 from service.limiter import Limiter
 from service.open_paths import is_health, is_open
 from service.request_ids import RequestIds
@@ -158,13 +159,6 @@ class LimitRate:
             f"more than {self._rate:g} requests per second of one key; try again in {seconds} s, and spread requests"
         )
         await _refuse(error, scope, receive, send, headers={"Retry-After": str(seconds)})
-
-
-def given_key(headers: Headers) -> bytes:
-    """The key that a request brings, empty when it brings none."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    given = token if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-    return given.strip().encode("latin-1")  # the bytes as they were sent
 
 
 async def _refuse(

@@ -13,7 +13,7 @@ from starlette.responses import Response
 START = "index.html"
 SCRIPTS = (
     "main.js", "theme.js", "words.js", "language.js", "storage.js", "dom.js", "api.js", "key.js", "box.js",
-    "search.js", "match.js", "sentiment.js", "live.js", "scores.js", "shortcuts.js",
+    "search.js", "match.js", "sentiment.js", "live.js", "docs.js", "scores.js", "shortcuts.js",
 )  # fmt: skip
 TYPES = {
     START: "text/html; charset=utf-8",

@@ -73,12 +73,12 @@ class QueryVectors:
 
     def encode_titles(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors (n, dim) of titles, which are not kept."""
-        need_long_lane(len(texts))
+        need_long_lane(texts)
         return self._encoder.encode_titles(texts, progress=while_wanted())
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors (n, dim) of queries; those that are not kept anywhere are encoded together."""
-        need_long_lane(len(texts))
+        need_long_lane(texts)
         kept = {text: self._kept(text) for text in texts}
         vectors = {text: vector for text, vector in kept.items() if vector is not None}
         missing = [text for text in kept if text not in vectors]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -21,6 +21,14 @@ from towers import Bundle
 LIMITS = ("max_body", "max_titles", "max_texts", "max_text_length", "max_k", "max_candidates")
 
 
+@dataclass(frozen=True)
+class Reason:
+    """What is wrong, and the same without paths and addresses, for who has no key."""
+
+    full: str
+    short: str
+
+
 @dataclass
 class State:
     """The parts that routes use. compose.py puts the real ones together; tests bring small fakes."""
@@ -36,40 +44,47 @@ class State:
     guard: RedisGuard | None = None
     draining: bool = field(default=False, init=False)
 
-    def not_ready(self) -> list[str]:
+    def not_ready(self, *, full: bool = True) -> list[str]:
         """What keeps requests from being answered; empty when the service is ready."""
-        reasons = []
-        if self.draining:
-            reasons.append("stopping: requests in work are finished, new ones should go elsewhere")
-        if self.in_use.version is None:
-            reasons.append(f"release: {self.follower.problem or nothing_published(self.settings)}")
-        return reasons
+        return _told(self._not_ready(), full=full)
 
-    def degraded(self) -> list[str]:
-        """What is broken while requests are answered all the same."""
-        reasons = []
-        if self.guard is not None and not self.guard.up:
-            reasons.append(f"redis: {self.guard.problem}; going on with the memory map")
-        elif self.guard is not None and self.in_use.title_vectors == "memory map":
-            reasons.append(
-                f"redis: release {self.in_use.version} is not there completely; going on with the memory map; "
-                "write it with `dualtower index … --redis URL`"
-            )
-        if self.in_use.version is not None and self.follower.problem is not None:
-            reasons.append(f"release: {self.follower.problem}; release {self.in_use.version} stays in use")
-        if self.keys.problem is not None:
-            reasons.append(f"keys: {self.keys.problem}; those before stay in force")
-        return reasons
-
-    def ready(self) -> dict[str, Any]:
-        """The body of /health/ready."""
-        reasons = self.not_ready()
+    def ready(self, *, full: bool = True) -> dict[str, Any]:
+        """The body of /health/ready; reasons name paths and addresses where it is to be full."""
+        reasons = self.not_ready(full=full)
         return {
             "ready": not reasons,
             "not_ready": reasons,
-            "degraded": self.degraded(),
+            "degraded": _told(self._degraded(), full=full),
             "release": self.in_use.version,
         }
+
+    def _not_ready(self) -> Iterator[Reason]:
+        if self.draining:
+            said = "stopping: requests in work are finished, new ones should go elsewhere"
+            yield Reason(said, said)
+        if self.in_use.version is None and self.follower.problem is not None:
+            yield Reason(f"release: {self.follower.problem}", "release: the published one cannot be used")
+        elif self.in_use.version is None:
+            yield Reason(f"release: {nothing_published(self.settings)}", "release: no release is published")
+
+    def _degraded(self) -> Iterator[Reason]:
+        """What is broken while requests are answered all the same."""
+        version = self.in_use.version
+        if self.guard is not None and not self.guard.up:
+            then = "going on with the memory map"
+            yield Reason(f"redis: {self.guard.problem}; {then}", f"redis: it does not answer; {then}")
+        elif self.guard is not None and self.in_use.title_vectors == "memory map":
+            said = f"redis: release {version} is not there completely; going on with the memory map"
+            yield Reason(f"{said}; write it with `dualtower index … --redis URL`", said)
+        if version is not None and self.follower.problem is not None:
+            then = f"release {version} stays in use"
+            yield Reason(
+                f"release: {self.follower.problem}; {then}",
+                f"release: the published one cannot be used; {then}",
+            )
+        if self.keys.problem is not None:
+            then = "those before stay in force"
+            yield Reason(f"keys: {self.keys.problem}; {then}", f"keys: the file cannot be used; {then}")
 
     def info(self) -> dict[str, Any]:
         """The body of /info."""
@@ -113,6 +128,10 @@ class State:
         """Finish what is running and let go of the release."""
         self.work.close()
         self.in_use.close()
+
+
+def _told(reasons: Iterable[Reason], *, full: bool) -> list[str]:
+    return [reason.full if full else reason.short for reason in reasons]
 
 
 def nothing_published(settings: Settings) -> str:

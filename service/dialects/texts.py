@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 
+from service.cancel import while_wanted
 from service.errors import EmptyError, TooLargeError
+from service.lanes import QUICK, need_long_lane
 from service.matcher import Clock
 from service.state import State
 from towers.errors import InputError
@@ -53,6 +55,20 @@ def check_texts(state: State, field: str, texts: Sequence[str]) -> None:
         )
 
 
+def in_turn(texts: Sequence[str], *, size: int = 1) -> Iterator[Sequence[str]]:
+    """Texts that are to be tokenised, `size` at a time.
+
+    Raises:
+        LongError: They are too many for the quick lane, or too long.
+        GoneError: Nobody waits for the rest of them.
+    """
+    need_long_lane(texts)
+    look = while_wanted()
+    for start in range(0, len(texts), size):
+        look(start)
+        yield texts[start : start + size]
+
+
 def check_dimensions(state: State, dimensions: int | None) -> None:
     """Refuse a width that the bundle's vectors neither have nor were trained to be cut to.
 
@@ -81,18 +97,19 @@ def check_tokens(state: State, field: str, texts: Sequence[str], *, prefix: str,
     Raises:
         TooLargeError: One has more than `limit` tokens together with `prefix`.
     """
-    longest = max(state.bundle.full_counts([prefix + text for text in texts]))
-    if longest > limit:
-        raise TooLargeError(
-            f"{field} holds a text of {longest} tokens, at most {limit} are read; shorten it, or have it cut with "
-            '"truncate": true'
-        )
+    for few in in_turn(texts, size=QUICK):
+        longest = max(state.bundle.full_counts([prefix + text for text in few]))
+        if longest > limit:
+            raise TooLargeError(
+                f"{field} holds a text of {longest} tokens, at most {limit} are read; shorten it, or have it cut with "
+                '"truncate": true'
+            )
 
 
 def ends(state: State, texts: Sequence[str], *, prefix: str, limit: int) -> list[str]:
     """Cut off the beginnings of texts, so that each has at most `limit` tokens together with `prefix`."""
     kept = max(limit - state.bundle.full_counts([prefix])[0], 1)
-    return [_end(state, text, kept) for text in texts]
+    return [_end(state, text, kept) for (text,) in in_turn(texts)]
 
 
 def _end(state: State, text: str, kept: int) -> str:

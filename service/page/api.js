@@ -21,9 +21,9 @@ export async function ask(path, body, signal) {
   }
 }
 
-/** Whether the service is ready: its own words come with status 503, too. Open without a key. */
+/** Whether the service is ready: its own words come with status 503, too. Open without a key, which has it say more. */
 export async function readiness() {
-  return (await send("/health/ready")).json();
+  return (await send("/health/ready", undefined, undefined, key())).json();
 }
 
 async function send(path, body, signal, used = null) {

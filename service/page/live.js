@@ -16,7 +16,8 @@ let known = null; // {info, ready}, or {error}
 /** Look at the service again. */
 export async function look() {
   try {
-    const [info, ready] = await Promise.all([ask("/info"), readiness()]);
+    const info = await ask("/info"); // first: it asks for the key that has the other one say more
+    const ready = await readiness();
     known = { info, ready };
     tellSentiment(info.bundle);
   } catch (error) {
@@ -25,11 +26,12 @@ export async function look() {
   draw();
 }
 
+/** Look for the first time, and whenever the page is looked at again; the promise is that of the first look. */
 export function startLive() {
   document.getElementById("look-again").addEventListener("click", look);
   document.addEventListener("visibilitychange", () => document.hidden || look());
   onLanguage(() => known && draw());
-  look();
+  return look();
 }
 
 /** Look again when an answer came from another release than the one that is shown. */

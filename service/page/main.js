@@ -1,4 +1,5 @@
 // Joins the parts of the page.
+import { startDocs } from "./docs.js";
 import { startKey } from "./key.js";
 import { startLanguage } from "./language.js";
 import { look, seen, startLive } from "./live.js";
@@ -13,4 +14,4 @@ startSearch(seen);
 startMatch();
 startSentiment();
 startShortcuts();
-startLive();
+startLive().then(startDocs);

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from service.app import create_app
 from service.keys import new_key
 from service.logs import JsonFormatter
 from service.open_paths import is_open
+from service.redis_guard import RedisGuard
 from service.settings import Settings
-from tests.service.fakes import FakeRelease, fake_state
+from service.state import State
+from tests.service.fakes import FakeRelease, fake_state, serving_of
+from towers.errors import RedisUnavailableError
 
 KEY, LINE = new_key("shop")
 OTHER, OTHER_LINE = new_key("batch")
+REDIS = "redis://127.0.0.1:1/0"
 QUESTION = {"query": "red shoe", "k": 1}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # One path of each shape of errors.
@@ -40,6 +45,21 @@ def locked(tmp_path: Path) -> Iterator[TestClient]:
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
+
+
+@contextmanager
+def guarded(root: Path, **settings: Any) -> Iterator[tuple[State, TestClient]]:
+    """A service without a release, which has lost its Redis."""
+    state = fake_state(root, **settings)
+
+    def ping() -> None:
+        raise RedisUnavailableError(f"{REDIS} does not answer")
+
+    state.guard = RedisGuard(ping, state.metrics, probe_s=60)
+    state.guard.probe()
+    state.follower.look = lambda: None  # type: ignore[method-assign]
+    with TestClient(create_app(state)) as client:
+        yield state, client
 
 
 class TestKeys:
@@ -89,6 +109,35 @@ class TestKeys:
         text = locked.get("/metrics", headers=bearer(OTHER)).text
         assert 'dualtower_key_requests_total{key="shop",status="200"} 1.0' in text
         assert 'dualtower_key_requests_total{key="",status="401"} 1.0' in text
+
+    def test_reasons_name_no_path_and_no_address_without_a_key(self, tmp_path: Path) -> None:
+        """What is wrong is said to everybody; where, to whoever has a key, and to all where none is wanted."""
+        file = tmp_path / "keys"
+        file.write_text(LINE)
+        with guarded(tmp_path, api_keys_file=file) as (state, client):
+            file.write_text(KEY)
+            state.keys.look()
+            for problem in (None, f"ReleaseError: {tmp_path}/v1 is broken"):
+                state.follower.problem = problem
+                for headers in ({}, bearer("wrong"), {"X-API-Key": LINE.partition(":")[2]}):
+                    short = client.get("/health/ready", headers=headers)
+                    assert short.status_code == client.get("/health", headers=headers).status_code == 503
+                    for secret in (str(tmp_path), "127.0.0.1"):
+                        assert secret not in short.text + client.get("/health", headers=headers).text
+                    assert "redis: it does not answer" in short.text
+                    assert "keys: the file cannot be used" in short.text
+                full = client.get("/health/ready", headers=bearer(KEY))
+                assert full.json()["not_ready"][0].count(str(tmp_path)) >= 1
+                assert str(file) in full.text
+                assert REDIS in full.text
+                assert str(tmp_path) in client.get("/health", headers={"X-API-Key": KEY}).text
+                assert full.json().keys() == short.json().keys()
+            state.in_use.replace(serving_of("v1", state.bundle, FakeRelease(), state.metrics))
+            assert "cannot be used; release v1 stays in use" in client.get("/health/ready").text
+            assert str(tmp_path) not in client.get("/health/ready").text
+        with guarded(tmp_path) as (_, client):
+            assert REDIS in client.get("/health/ready").text
+            assert str(tmp_path) in client.get("/health").text
 
     def test_a_key_file_that_broke_shows_in_ready(self, tmp_path: Path) -> None:
         """The service stays ready: those before stay in force."""

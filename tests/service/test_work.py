@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from service.errors import BusyError
-from service.lanes import QUICK, need_long_lane
+from service.lanes import QUICK, QUICK_CHARACTERS, need_long_lane
 from service.work import Work
 
 
@@ -55,17 +55,17 @@ def test_single_texts_do_not_wait_for_long_lists() -> None:
     async def story() -> None:
         work, begun, leave = Work(workers=1, queue=3), threading.Event(), threading.Event()
 
-        def lists(texts: int) -> int:
+        def lists(texts: list[str]) -> int:
             need_long_lane(texts)
             begun.set()
             leave.wait()
-            return texts
+            return len(texts)
 
         def single() -> str:
-            need_long_lane(QUICK)
+            need_long_lane(["a"] * QUICK)
             return threading.current_thread().name
 
-        long = [asyncio.create_task(work.run(lists, QUICK + 1)) for _ in range(2)]
+        long = [asyncio.create_task(work.run(lists, ["a"] * (QUICK + 1))) for _ in range(2)]
         await asyncio.to_thread(begun.wait)
         assert (await work.run(single)).startswith("work")
         assert work.taken == 2
@@ -76,6 +76,32 @@ def test_single_texts_do_not_wait_for_long_lists() -> None:
     asyncio.run(story())
 
 
+@pytest.mark.parametrize(
+    ("texts", "lane"),
+    [
+        (["a"] * QUICK, "work"),
+        (["a"] * (QUICK + 1), "long-work"),
+        (["a" * (QUICK_CHARACTERS // 2)] * 2, "work"),
+        (["a" * (QUICK_CHARACTERS // 2)] * 2 + ["a"], "long-work"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)} texts",
+)
+def test_many_texts_or_characters_go_to_the_long_lane(texts: list[str], lane: str) -> None:
+    """A few texts do not, also when each is as long as the towers read."""
+
+    async def story() -> None:
+        work = Work(workers=1, queue=0)
+
+        def where() -> str:
+            need_long_lane(texts)
+            return threading.current_thread().name
+
+        assert (await work.run(where)).rpartition("_")[0] == lane
+        work.close()
+
+    asyncio.run(story())
+
+
 def test_outside_of_work_there_are_no_lanes() -> None:
     """Whoever calls a handler by hand gets its answer."""
-    need_long_lane(QUICK + 1)
+    need_long_lane(["a"] * (QUICK + 1))

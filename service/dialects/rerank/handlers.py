@@ -19,7 +19,7 @@ def jina(state: State, body: bytes) -> bytes:
     """Answer POST /v1/rerank."""
     request = parse(JinaRerankRequest, body)
     ranking = ranked(state, request)
-    return to_json(
+    return _json(
         {
             "model": "dualtower",
             "object": "list",
@@ -34,13 +34,18 @@ def cohere(state: State, body: bytes) -> bytes:
     request = parse(CohereRerankRequest, body)
     ranking = ranked(state, request)
     units = -(-len(request.documents) // SEARCH_UNIT)
-    return to_json(
+    return _json(
         {
             "id": str(uuid.uuid4()),
             "results": _results(request, ranking, documents=request.return_documents is True),
             "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": units}},
         }
     )
+
+
+def _json(answer: dict[str, Any]) -> bytes:
+    """As JSON, which has no infinity: a client's own field of 1e999 comes back as null."""
+    return to_json(answer, inf_nan_mode="null")
 
 
 def _results(request: RerankRequest, ranking: Ranking, *, documents: bool) -> list[dict[str, Any]]:

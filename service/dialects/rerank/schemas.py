@@ -16,9 +16,14 @@ EXAMPLE: dict[str, Any] = {
 
 
 class RerankDocument(BaseModel):
-    """A title by its `id` in the release, by its `text`, or by both: the text is for when the id is unknown."""
+    """A title by its `id` in the release, by its `text`, or by both: the text is for when the id is unknown.
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["id"]}, {"required": ["text"]}]})
+    Other fields are the client's own, and come back.
+    """
+
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra={"anyOf": [{"required": ["id"]}, {"required": ["text"]}]}
+    )
 
     id: Text | None = None
     text: Text | None = None
@@ -29,9 +34,9 @@ class RerankDocument(BaseModel):
             raise ValueError("has neither text nor id; give one of them")
         return self
 
-    def shown(self) -> dict[str, str]:
+    def shown(self) -> dict[str, Any]:
         """As it was sent."""
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(exclude_unset=True)
 
 
 def _object(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -31,13 +30,13 @@ from service.dialects.texts import (
     check_tokens,
     encode,
     ends,
+    in_turn,
     prefix_of,
     shortened,
     tower_of,
 )
 from service.handlers import felt, need_sentiment
 from service.matcher import Clock
-from service.serving import Serving
 from service.state import State
 from towers.errors import InputError
 from towers.sentiment import NAMES
@@ -87,11 +86,6 @@ def rerank(state: State, body: bytes) -> bytes:
     return to_json([_rank(index, numbers[index], request) for index in order])
 
 
-def _documents(state: State, serving: Serving, texts: Sequence[str]) -> np.ndarray:
-    """Vectors (n, dim) of texts, of which the release may have some."""
-    return document_vectors(state, serving, texts, ids=[None] * len(texts), field="texts")[0]
-
-
 def _rank(index: int, score: float, request: TeiRerankRequest) -> dict[str, Any]:
     text = {"text": request.texts[index]} if request.return_text else {}
     return {"index": index, **text, "score": score}
@@ -125,16 +119,11 @@ def tokenize(state: State, body: bytes) -> bytes:
     check_texts(state, "inputs", texts)
     named = request.prompt_name is not None
     prefix = prefix_of(state, tower_of(request.prompt_name)) if named else ""
-    return to_json(
-        [
-            [
-                asdict(token)
-                for token in state.bundle.tokens(prefix + text)
-                if request.add_special_tokens or not token.special
-            ]
-            for text in texts
-        ]
-    )
+    shown = []
+    for (text,) in in_turn(texts):
+        tokens = state.bundle.tokens(prefix + text)
+        shown.append(to_json([t for t in tokens if request.add_special_tokens or not t.special]))
+    return b"[%b]" % b",".join(shown)
 
 
 def logits(probabilities: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def _add_health(app: FastAPI, state: State) -> None:
     @app.get("/health", tags=[TEI.name], responses=failures(503, model=TeiError), response_class=Response)
     async def health(request: Request) -> Response:
         """Should requests be sent here? 200 without a body, or 503."""
-        reasons = state.not_ready()
+        reasons = state.not_ready(full=state.keys.trust(request.headers))
         if reasons:
             return failure_for(request.url.path, 503, "; ".join(reasons), "NotReadyError")
         return Response()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,25 @@ class TestJina:
         }
         plain = http.post("/v1/rerank", json=body | {"return_documents": False}).json()["results"]
         assert plain == [{name: one[name] for name in ("index", "relevance_score")} for one in results]
+
+    def test_a_documents_own_fields_come_back(self, http: httpx.Client) -> None:
+        """Of any kind and any name, null among them, from both routes; what JSON cannot hold is null."""
+        sent = {
+            "text": "red phone",
+            "url": "/7",
+            "shown": {"a": [1, None]},
+            "id": None,
+            "": 10**30,
+            "_x": 0.1,
+        }
+        for path in ("/v1/rerank", "/v2/rerank"):
+            body = {"query": QUERY, "documents": [sent], "return_documents": True}
+            (result,) = http.post(path, json=body).json()["results"]
+            assert result["document"] == sent
+        endless = '{"query": "red", "documents": [{"text": "red", "size": 1e999}]}'
+        headers = {"Content-Type": "application/json"}
+        answer = http.post("/v1/rerank", content=endless, headers=headers)
+        assert json.loads(answer.text, parse_constant=pytest.fail)["results"][0]["document"]["size"] is None
 
     def test_a_text_helps_where_the_id_is_unknown(self, http: httpx.Client) -> None:
         """And is not read where the id is known."""

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,21 @@ from starlette.testclient import TestClient
 
 from index.titles import digest_of
 from service.app import create_app
+from service.cancel import ASKER, Asker
 from service.compose import compose
 from service.dialects.tei import handlers
 from service.dialects.tei.handlers import logits
 from service.dialects.tei.schemas import TeiError, TeiPrediction, TeiRank, TeiToken
-from service.errors import TooLargeError
+from service.errors import GoneError, TooLargeError
 from service.known_texts import KnownTexts
+from service.lanes import QUICK
 from service.schemas import InfoAnswer
 from service.settings import Settings
 from tests.service.dialects.prefixed import prefixed_bundle
 from tests.service.fakes import TITLES, FakeBundle, FakeRelease, fake_state
 from tests.service.served import Served, make_release, publish_by_hand
 from towers import Bundle
+from towers.tokens import Token
 
 LONG = "red " * 40  # the tiny bundle reads 32 tokens
 
@@ -279,6 +283,93 @@ def test_a_query_of_a_rerank_is_kept_for_the_next(tmp_path: Path) -> None:
         for text in ("first", "second"):
             client.post("/rerank", json={"query": "shoe", "texts": [text]})
     assert bundle.encoded.count("shoe") == 1
+
+
+class Watched(FakeBundle):
+    """Notes the thread in which each text is tokenised or encoded, and may have the client leave then."""
+
+    def __init__(self, asker: Asker | None = None) -> None:
+        super().__init__()
+        self.threads: list[str] = []
+        self._asker = asker
+
+    def _note(self, texts: int) -> None:
+        self.threads += [threading.current_thread().name.rpartition("_")[0]] * texts
+        if self._asker is not None:
+            self._asker.leave()
+
+    def encode_queries(self, texts: Sequence[str], *, progress: Any = None) -> np.ndarray:
+        self._note(len(texts))
+        return super().encode_queries(texts)
+
+    def tokens(self, text: str) -> list[Token]:
+        self._note(1)
+        return super().tokens(text)
+
+    def full_counts(self, texts: Sequence[str]) -> list[int]:
+        self._note(len(texts))
+        return [len(text.split()) for text in texts]
+
+    def sentiment(self, texts: Sequence[str], *, progress: Any = None) -> np.ndarray:
+        self._note(len(texts))
+        return super().sentiment(texts)
+
+
+def lists(count: int, text: str = "red") -> list[tuple[str, dict[str, Any]]]:
+    """What takes a list of texts and tokenises them, with the bodies that do."""
+    texts = [text] * count
+    left = {"truncate": True, "truncation_direction": "left"}
+    return [
+        ("embed", {"inputs": texts}),
+        ("embed", {"inputs": texts} | left),
+        ("similarity", {"inputs": {"source_sentence": "red", "sentences": texts}}),
+        ("rerank", {"query": "red", "texts": texts}),
+        ("predict", {"inputs": [[text] for text in texts]}),
+        ("predict", {"inputs": [[text] for text in texts]} | left),
+        ("tokenize", {"inputs": texts}),
+    ]
+
+
+def named(case: object) -> str:
+    return "-".join([case] if isinstance(case, str) else sorted(case)) if isinstance(case, str | dict) else ""
+
+
+@pytest.mark.parametrize(("path", "body"), lists(QUICK + 1), ids=named)
+def test_long_lists_touch_no_thread_of_single_texts(path: str, body: dict[str, Any], tmp_path: Path) -> None:
+    """What measures, cuts, splits or encodes them is in the long lane from its first text."""
+    bundle = Watched()
+    with TestClient(create_app(fake_state(tmp_path, release=FakeRelease(), bundle=bundle))) as client:
+        assert client.post(f"/{path}", json=body).status_code == 200
+        # A rerank's query or a tower's prefix is a single text.
+        assert bundle.threads.count("work") <= 1, bundle.threads
+        assert "long-work" in bundle.threads
+
+
+@pytest.mark.parametrize(("path", "body"), lists(4, "r" * 9000), ids=named)
+def test_so_do_a_few_very_long_texts(path: str, body: dict[str, Any], tmp_path: Path) -> None:
+    """Their characters count, too."""
+    bundle = Watched()
+    state = fake_state(tmp_path, bundle=bundle)
+    with TestClient(create_app(state)) as client:
+        assert client.post(f"/{path}", json=body).status_code == 200
+        assert bundle.threads.count("work") <= 1, bundle.threads
+        assert "long-work" in bundle.threads
+
+
+@pytest.mark.parametrize(("path", "body"), lists(10 * QUICK), ids=named)
+def test_a_list_is_not_measured_to_its_end_when_its_client_has_gone(
+    path: str, body: dict[str, Any], tmp_path: Path
+) -> None:
+    """Who leaves while the first texts are tokenised has no others tokenised."""
+    asker = Asker()
+    bundle = Watched(asker)
+    before = ASKER.set(asker)
+    try:
+        with pytest.raises(GoneError):
+            getattr(handlers, path)(fake_state(tmp_path, bundle=bundle), json.dumps(body).encode())
+    finally:
+        ASKER.reset(before)
+    assert len(bundle.threads) <= QUICK + 1
 
 
 class TitlesByDigest:
