@@ -8,7 +8,7 @@ DEV := .venv
 PINS := pyproject.toml constraints.txt
 SOURCES := README.md LICENSE dualtower.py $(shell find towers index service -type f -not -name '*.pyc')
 BENCHMARKS := titles query batching scoring serving index_build quality sentiment bilingual cut_distil early_exit
-PROOF := load soak faults rates
+PROOF := contract load soak faults rates
 # In a recipe: the pins that are newer than the environment. All of them where there is none; none when only sources are.
 NEW_PINS = $(filter $(PINS),$?)
 PIP_INSTALL := bin/pip install -qq --disable-pip-version-check -c constraints.txt
@@ -51,9 +51,8 @@ benchmarks: $(DEV)/.base redis  ## Run all benchmarks on the data in DATA=dir an
 
 # infinity-emb, which embedding is compared with, wants other versions of what dualtower uses.
 INFINITY := .venv-infinity
-proof: $(DEV)/.base $(INFINITY)/.installed redis tools  ## Prove the service on the data in DATA=dir: contract, hostile input, load, soak, faults, rates; QUICK=1 tries it.
+proof: $(DEV)/.base $(INFINITY)/.installed redis tools  ## Prove the service on the data in DATA=dir: contract, hostile input, keys, load, soak, faults, rates; QUICK=1 tries it.
 	@[ -n "$(DATA)" ] || { echo "Say where the data sets are: make proof DATA=dir"; exit 2; }
-	DUALTOWER_EXAMPLES=$(if $(QUICK),10,200) $(DEV)/bin/python -m pytest tests/service/test_contract.py tests/service/test_hostile.py
 	@set -e; export DUALTOWER_DATA="$(DATA)"; for name in $(PROOF); do \
 		echo "== $$name"; extra=; if [ $$name = rates ]; then extra="--infinity $(INFINITY)"; fi; \
 		$(DEV)/bin/python -m benchmarks.proof.$$name $(if $(QUICK),--quick) $$extra; done

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import itertools
 import json
 import re
 import threading
+from argparse import Namespace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.common import ROOT
 from benchmarks.proof.bodies import embeddings, matches, searches
+from benchmarks.proof.contract import TESTS, read_junit
 from benchmarks.proof.load import memory_rows
 from benchmarks.proof.numbers import percentile_of, slope, together
-from benchmarks.proof.services import Memory
+from benchmarks.proof.services import Memory, Service, family, shared_directories
 from benchmarks.proof.wrk import WRK, Load, of_several, read_outcome
-from tests.service.served import eventually
+from index.releases import Releases
+from service.keys import Keys, new_key
+from service.settings import load_settings
+from tests.conftest import TINY
+from tests.service.served import eventually, make_release
+from towers import Bundle
 
 SAID = (
     '{"microseconds": 2000000, "requests": 100, "errors": {"connect": 1, "read": 2, "write": 0, "timeout": 3, '
@@ -99,6 +109,41 @@ def test_memory_over_time_in_parts() -> None:
     ]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_service_is_all_of_its_processes(tiny_bundle: Bundle, tmp_path: Path, processes: int) -> None:
+    """Its memory is theirs together; killed or ended it leaves nobody behind, and nothing in memory."""
+    root = tmp_path / "releases"
+    version = make_release(root, tiny_bundle, prefix="a")
+    Releases(root).publish(version)
+    memory = Memory()
+    with Service(Namespace(bundle=TINY), root, processes=processes, files=200) as service:
+        answering = service.answering()
+        assert len(answering) == processes
+        assert (service.pid in {process.pid for process in answering}) == (processes == 1)
+        assert [process.rlimit(psutil.RLIMIT_NOFILE) for process in answering] == [(200, 200)] * processes
+        assert service.releases() == [version]
+        assert service.title_vectors() == {"memory map"}
+        with memory.of(service.pid, every_s=60):
+            pass
+        everyone = family(service.pid)
+        sizes = [process.memory_info().rss / 2**20 for process in everyone]
+        assert max(sizes) / 2 < memory.private_mb[0] <= memory.resident_mb[0] < sum(sizes) + 1
+        shared = shared_directories(everyone)
+        if processes > 1:
+            service.kill_one()
+            assert len(service.answering()) == processes
+            assert {one.pid for one in service.answering()} & {one.pid for one in answering}
+            everyone += family(service.pid)
+        service.kill()
+        assert psutil.wait_procs(everyone, 10)[1] == []
+        service.start()
+        assert service.ready()
+        everyone = family(service.pid)
+        shared |= shared_directories(everyone)
+    assert psutil.wait_procs(everyone, 10)[1] == []
+    assert [directory for directory in shared if directory.exists()] == []
+
+
 def test_bodies_are_requests() -> None:
     """As many as asked for where queries do not end; ids are products, and none is named twice in a request."""
     queries = (f"q{i}" for i in itertools.count())
@@ -162,3 +207,39 @@ def test_every_proof_has_a_section() -> None:
     assert {
         f"proof_{name}" for name in re.search(r"^PROOF := (.*)$", makefile, re.MULTILINE)[1].split()
     } == reports  # type: ignore[index]
+
+
+def test_what_pytest_says_is_counted() -> None:
+    """A test that was skipped has proven nothing; suites add up."""
+    suites = '<testsuites><testsuite tests="5" failures="1" errors="1" skipped="1" time="2.5"/>'
+    found = read_junit(
+        f'{suites}<testsuite tests="2" failures="0" errors="0" skipped="0" time="1"/></testsuites>'
+    )
+    assert (found.tests, found.failed, found.seconds) == (7, 3, 3.5)
+
+
+def test_tests_of_the_proof_exist() -> None:
+    """By their names, so that one that is renamed is missed here and not only an hour later."""
+    for test in itertools.chain.from_iterable(TESTS.values()):
+        file, *names = test.split("::")
+        text = (ROOT / "tests" / "service" / file).read_text(encoding="utf-8")
+        for name in names:
+            assert re.search(rf"(def|class) {name}\b", text), test
+
+
+def test_a_key_is_compared_with_all_keys_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever fits, and if none does: as many comparisons, each of them hmac's, of hashes and not of keys."""
+    keys, lines = zip(*(new_key(name) for name in ("shop", "batch", "night")), strict=True)
+    compared: list[bytes] = []
+
+    def counting(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return compare(one, other)
+
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    known = Keys(load_settings(api_keys=",".join(lines)))
+    for key, name in zip((*keys, "dt-unknown", ""), ("shop", "batch", "night", None, None), strict=True):
+        compared.clear()
+        assert known.name_of(key.encode()) == name
+        assert compared == [hashlib.sha256(key.encode()).digest()] * 3

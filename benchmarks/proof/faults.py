@@ -1,22 +1,26 @@
 """How many requests fail while releases are published, Redis dies, connections run out, and the service is killed?
 
-Two wrk keep a service of the 19,406 icecat products busy over the loopback interface, one with searches and one with
+The service has its default settings: a process for each core, and a parent that hands them connections. Two wrk keep
+it, with a release of the 19,406 icecat products, busy over the loopback interface, one with searches and one with
 matches of 100 ids, half of them for new queries. In the middle of the load something happens:
 
-- ten releases are published, each as soon as the one before is in use;
+- ten releases are published, each as soon as all processes use the one before;
 - Redis, which has the title vectors, is killed with SIGKILL, is back five seconds later, empty, and then the release
-  is written to it again;
-- more clients come than may wait: 64 connections more for each kind of request;
-- idle connections take all files that the process may open, for five seconds;
-- the service is killed with SIGKILL and started again, once behind an nginx that it shares with a second one, and
-  once behind an nginx alone.
+  is written to it again, until all processes read from it;
+- more clients come than may wait: 64 connections more for each kind of request and each process;
+- idle connections take, for five seconds, all places of a service whose processes may open 256 files each;
+- one of the processes is killed with SIGKILL, and another one takes its place;
+- all of them, the parent too, are killed with SIGKILL and the service is started again, once behind an nginx that it
+  shares with a second service, and once behind an nginx alone. nginx is configured as in deploy/proxy/nginx.conf.
 
 Failed is a request without an answer, or with another status than 200; 429, with which the service asks clients to
 come again, is counted by itself. Beside the load a probe searches every 20 milliseconds, each time on a new
 connection: its longest time from one good answer to the next says for how long a newcomer was not served. wrk asks
 again at once when it is refused, so that the failures while nothing listens say more about wrk than that time does.
+A process that is killed takes the requests that it was answering with it: one on each of its connections.
 
-Wanted: no failed request for the publishes, for Redis, and where a second service is there.
+Wanted: no failed request for the publishes, for Redis, for files and where a second service is there; for a killed
+process no more than one for each connection.
 """
 
 from __future__ import annotations
@@ -31,13 +35,16 @@ from pathlib import Path
 from benchmarks.common import Report, opened, option_parser, parse, run
 from benchmarks.proof.load import numbers
 from benchmarks.proof.proxy import Proxy
-from benchmarks.proof.services import Service, make_release, wait_until
+from benchmarks.proof.services import Service, default_processes, make_release, wait_until
 from benchmarks.proof.trial import Endured, Trial
 from index.releases import Releases
+from service.parent import RESERVE
 from tests.redis_server import REDIS_SERVER, RedisServer
 
-MORE_CLIENTS = 64  # of each kind: with two kinds more than the queue's default of 64 takes
-MORE_FILES = 30
+MORE_CLIENTS = (
+    64  # of each kind and for each process: with two kinds more than its queue's default of 64 takes
+)
+FILES = 256  # guess: far more than a process opens for itself, and few enough to take them all
 
 
 def main() -> None:
@@ -49,7 +56,7 @@ def main() -> None:
         options.results = None
     if REDIS_SERVER is None:
         raise SystemExit("redis-server is missing; on Debian: apt-get install redis-server")
-    asked = {"connections of each kind": options.connections}
+    asked = {"processes": default_processes(), "connections of each kind": options.connections}
     report = Report("proof_faults", __doc__, options, opened(options), **asked)
     with tempfile.TemporaryDirectory(prefix="dualtower-") as folder:
         trial = Trial(options, Path(folder))
@@ -68,7 +75,9 @@ def publishes(trial: Trial) -> Endured:
         def publish_all() -> None:
             for version in trial.later:
                 releases.publish(version)
-                wait_until(lambda version=version: service.release == version, f"release {version} is in use")
+                wait_until(
+                    lambda version=version: service.releases() == [version], f"all use release {version}"
+                )
 
         return trial.under_load(service.port, publish_all)
 
@@ -80,7 +89,7 @@ def redis_dies(trial: Trial) -> Endured:
         with Service(trial.options, trial.root, redis=redis.url) as service:
 
             def from_redis() -> bool:
-                return service.title_vectors == "redis"
+                return service.title_vectors() == {"redis"}
 
             def die_and_return() -> None:
                 redis.stop()
@@ -96,21 +105,34 @@ def redis_dies(trial: Trial) -> Endured:
 def too_many_clients(trial: Trial) -> Endured:
     """More requests than may wait."""
     with Service(trial.options, trial.root) as service:
-        return trial.under_load(service.port, lambda: time.sleep(trial.pause_s), more=MORE_CLIENTS)
+        more = MORE_CLIENTS * service.processes
+        return trial.under_load(service.port, lambda: time.sleep(trial.pause_s), more=more)
 
 
 def no_more_files(trial: Trial) -> Endured:
-    """Idle connections take every file that the service may open."""
-    with Service(trial.options, trial.root) as service:
+    """Idle connections take every place, and more of them wait."""
+    with Service(trial.options, trial.root, files=FILES) as service:
+        clients = FILES * service.processes
+
+        def taken() -> bool:
+            # Some are kept for what is not a connection.
+            return all(process.num_fds() >= FILES - RESERVE for process in service.answering())
 
         def fill() -> None:
-            with service.few_files(MORE_FILES), contextlib.ExitStack() as idle:
-                for _ in range(2 * MORE_FILES):
+            with contextlib.ExitStack() as idle:
+                for _ in range(clients):
                     connection = socket.create_connection(("127.0.0.1", service.port))
                     idle.enter_context(contextlib.closing(connection))
+                wait_until(taken, f"{clients} connections take the places of {service.processes} processes")
                 time.sleep(trial.pause_s)
 
         return trial.under_load(service.port, fill)
+
+
+def one_process_killed(trial: Trial) -> Endured:
+    """One of several processes is killed and replaced."""
+    with Service(trial.options, trial.root, processes=max(2, default_processes())) as service:
+        return trial.under_load(service.port, service.kill_one)
 
 
 def killed_beside_another(trial: Trial) -> Endured:
@@ -137,10 +159,11 @@ def killed(trial: Trial, service: Service, ports: list[int]) -> Endured:
 FAULTS: dict[str, Callable[[Trial], Endured]] = {
     "ten releases published": publishes,
     "Redis killed, back empty, filled": redis_dies,
-    "128 clients more": too_many_clients,
+    "128 clients more for each process": too_many_clients,
     "no file left to open": no_more_files,
-    "killed and started, one of two": killed_beside_another,
-    "killed and started, alone": killed_alone,
+    "one process killed and replaced": one_process_killed,
+    "all killed and started, one service of two": killed_beside_another,
+    "all killed and started, alone": killed_alone,
 }
 
 COLUMNS = (

@@ -119,15 +119,14 @@ class Trial:
 
 def encoded_and_all(service: Service) -> tuple[float, float]:
     """Queries that the service has encoded, and all that it had to have a vector of."""
-    text = service.ask("GET", "/metrics")[1].decode()
+    text = service.metrics()
     counts = dict(re.findall(r'^dualtower_query_vectors_total{source="(\w+)"} (\S+)$', text, re.MULTILINE))
     return float(counts.get("encoder", 0)), sum(map(float, counts.values()))
 
 
 def resident_mb(service: Service) -> float:
     """MB in memory, of all its processes."""
-    text = service.ask("GET", "/metrics")[1].decode()
-    return float(re.findall(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)[0]) / 2**20
+    return service.metric("process_resident_memory_bytes") / 2**20
 
 
 def compare(trial: Trial, service: Service) -> dict[str, dict[str, list[float]]]:

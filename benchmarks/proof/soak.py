@@ -1,10 +1,12 @@
 """Does the service's memory stay flat?
 
-A service as for the load, and the same three kinds of requests at the same time, but with one connection each. Before
-anything counts, the caches are filled: as many queries as the service keeps are asked, and then the load runs for
-three minutes more. Then memory is looked at every five seconds for fifteen minutes while the load goes on. The slope
-is that of the line of least squares through the means of half minutes, with its 95% confidence interval by Student's
-t; "private" is what no other process could share, "resident" has the mapped files of the release, too.
+A service as for the load, with as many processes as by default, and the same three kinds of requests at the same time,
+but with a connection of each kind for each process. Before anything counts, the caches are filled: as many queries as
+all processes keep are asked, and then the load runs for three minutes more. Then memory is looked at every five
+seconds for fifteen minutes while the load goes on. The slope is that of the line of least squares through the means of
+half minutes, with its 95% confidence interval by Student's t. Memory is that of all processes: "private" is what no
+other process could share, "resident" has the mapped files of the release and what the processes share, too, each page
+once.
 
 Wanted: a slope whose confidence interval has zero in it, or that is less than 5 MB an hour.
 """
@@ -21,7 +23,7 @@ from benchmarks.common import Report, opened, option_parser, parse, run
 from benchmarks.proof.bodies import new_queries, searches
 from benchmarks.proof.load import COLUMNS, numbers, outcome_rows, saturate
 from benchmarks.proof.numbers import Slope, slope
-from benchmarks.proof.services import Memory, Service, make_release, titles
+from benchmarks.proof.services import Memory, Service, default_processes, make_release, titles
 from benchmarks.proof.wrk import Load
 from service.settings import Settings
 
@@ -36,9 +38,14 @@ def main() -> None:
     options = parse(parser)
     if options.quick:
         options.seconds, options.settle = 6.0, 2.0
-    options.connections = 1
+    options.connections = default_processes()
     bundle = opened(options)
-    asked = {"seconds": options.seconds, "seconds before": options.settle, "connections of each kind": 1}
+    asked = {
+        "processes": default_processes(),
+        "seconds": options.seconds,
+        "seconds before": options.settle,
+        "connections of each kind": options.connections,
+    }
     report = Report("proof_soak", __doc__, options, bundle, **asked)
     with tempfile.TemporaryDirectory(prefix="dualtower-") as folder:
         rows = titles(options)
@@ -52,7 +59,9 @@ def main() -> None:
                 outcomes = saturate(options, service.url, rows, Path(folder), seconds=options.seconds)
     slopes = rises(memory, blocks=max(3, round(options.seconds / BLOCK_S)))
     report.table(
-        "Memory of the service", MEMORY_COLUMNS, [memory_row(memory, *one) for one in slopes.items()]
+        "Memory of the service, all processes",
+        MEMORY_COLUMNS,
+        [memory_row(memory, *one) for one in slopes.items()],
     )
     report.table("Requests by route, all at the same time", COLUMNS, outcome_rows(outcomes))
     report.finish(
@@ -65,8 +74,8 @@ def main() -> None:
 
 
 def fill(options: argparse.Namespace, url: str, rows: Sequence[dict[str, Any]], folder: Path) -> None:
-    """Ask as many different queries as the service keeps vectors of."""
-    count = 300 if options.quick else QUERIES_KEPT
+    """Ask as many different queries as all processes keep vectors of."""
+    count = 300 if options.quick else QUERIES_KEPT * default_processes()
     bodies = searches(new_queries(options, rows), count)
     left = count
     while left > 0:
