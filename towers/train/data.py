@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Mask = NDArray[np.bool_]
+TextPairs = Sequence[tuple[str, str]]
 
 MOST_GRADES = (
     10  # whole-number labels of up to this many values are grades, more are measurements; guess, untested
@@ -219,27 +220,39 @@ def split_pairs(sets: Sequence[PairSet], *, dev_share: float, seed: int) -> list
     Raises:
         InputError: A set has pairs of one class only on one of the sides, or none at all.
     """
-    groups = _Groups()
-    for pairs in sets:
-        for query, title in zip(pairs.queries, pairs.titles, strict=True):
-            groups.join(text_key(query), text_key(title))
-    group_side: dict[Hashable, bool] = {}
-    dev_of = [_draw(pairs, groups, group_side, dev_share=dev_share, seed=seed) for pairs in sets]
-    dev_texts = {
-        text_key(text)
-        for pairs, dev in zip(sets, dev_of, strict=True)
-        for i in np.flatnonzero(dev)
-        for text in (pairs.queries[i], pairs.titles[i])
-    }
-    splits = [Split(~dev & ~_touches(pairs, dev_texts), dev) for pairs, dev in zip(sets, dev_of, strict=True)]
+    texts = [list(zip(pairs.queries, pairs.titles, strict=True)) for pairs in sets]
+    splits = split_connected(texts, dev_share=dev_share, seed=seed)
     for pairs, split in zip(sets, splits, strict=True):
         _check_side(pairs, split.dev, "dev")
         _check_side(pairs, split.train, "training")
     return splits
 
 
+def split_connected(sets: Sequence[TextPairs], *, dev_share: float, seed: int) -> list[Split]:
+    """Split pairs of texts as `split_pairs` does, whatever their labels.
+
+    Args:
+        sets: One or more, of any pairs of a first and a second text.
+        dev_share: As for `split_pairs`, like `seed`.
+        seed: Of the draw.
+    """
+    keyed = [[(text_key(first), text_key(second)) for first, second in pairs] for pairs in sets]
+    groups = _Groups()
+    for first, second in (pair for pairs in keyed for pair in pairs):
+        groups.join(first, second)
+    group_side: dict[Hashable, bool] = {}
+    dev_of = [_draw(pairs, groups, group_side, dev_share=dev_share, seed=seed) for pairs in keyed]
+    dev_texts = {
+        text
+        for pairs, dev in zip(keyed, dev_of, strict=True)
+        for i in np.flatnonzero(dev)
+        for text in pairs[i]
+    }
+    return [Split(~dev & ~_touches(pairs, dev_texts), dev) for pairs, dev in zip(keyed, dev_of, strict=True)]
+
+
 def _draw(
-    pairs: PairSet, groups: _Groups, side: dict[Hashable, bool], *, dev_share: float, seed: int
+    pairs: TextPairs, groups: _Groups, side: dict[Hashable, bool], *, dev_share: float, seed: int
 ) -> Mask:
     """Return (n,) bool: the pairs whose group goes to dev. `side` remembers groups that other sets share."""
     names = _group_names(pairs, groups)
@@ -252,22 +265,21 @@ def _draw(
         if name not in side:
             side[name] = taken == 0 or taken + sizes[name] <= wanted
             taken += sizes[name] * side[name]
-    return np.array([side[name] for name in names])
+    return np.array([side[name] for name in names], bool)
 
 
-def _group_names(pairs: PairSet, groups: _Groups) -> list[Hashable]:
-    roots = [groups.root(text_key(query)) for query in pairs.queries]
+def _group_names(pairs: TextPairs, groups: _Groups) -> list[Hashable]:
+    roots = [groups.root(first) for first, _ in pairs]
     sizes = Counter(roots)
     most = max(1.0, LARGEST_GROUP * len(pairs))
     return [
-        ("group", root) if sizes[root] <= most else ("query", text_key(query))
-        for root, query in zip(roots, pairs.queries, strict=True)
+        ("group", root) if sizes[root] <= most else ("query", first)
+        for root, (first, _) in zip(roots, pairs, strict=True)
     ]
 
 
-def _touches(pairs: PairSet, texts: set[str]) -> Mask:
-    sides: Iterable[tuple[str, str]] = zip(pairs.queries, pairs.titles, strict=True)
-    return np.array([text_key(query) in texts or text_key(title) in texts for query, title in sides])
+def _touches(pairs: TextPairs, texts: set[str]) -> Mask:
+    return np.array([first in texts or second in texts for first, second in pairs], bool)
 
 
 def _check_side(pairs: PairSet, chosen: Mask, side: str) -> None:

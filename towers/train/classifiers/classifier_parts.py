@@ -85,11 +85,12 @@ def with_classifier(parts: Parts, tuned: Tuned, data: TaskData, *, precision: Pr
     module = ClassifierGraph(tuned.model, temperature=temperature, separator=_separator(tuned))
     output = "values" if task.is_regression else "probabilities"
     exact = export_graph(module, output=output, max_tokens=max_tokens)
-    measured = data.deciding.rows(range(min(_MEASURED, len(data.deciding))))
-    feeds = _feeds(tuned, measured)
-    _check_parity(tuned, measured, exact, feeds)
+    decided = _first(data.deciding, FIX_TEXTS)
+    feeds = _feeds(tuned, decided)
+    _check_parity(tuned, decided, exact, feeds)
     graph, settled, notes = _quantized(exact, precision, feeds, task)
-    quantized = task_report(task, measured.labels, run_graph(graph, feeds))
+    measured = _first(next(iter(data.reported.values())), _MEASURED)
+    quantized = task_report(task, measured.labels, run_graph(graph, _feeds(tuned, measured)))
     metrics = {**tuned.metrics, "as_written": quantized | notes | {"precision": asdict(settled)}}
     facts = ClassifierFacts(task.name, task.labels, task.pair, max_tokens, tuned.recipe["prefix"], metrics)
     return replace(
@@ -106,7 +107,7 @@ def with_task_as_sentiment(parts: Parts, tuned: Tuned, data: TaskData, *, precis
     Raises:
         InputError: The bundle has another tokenizer.
     """
-    rows = data.deciding.rows(range(min(_MEASURED, len(data.deciding))))
+    rows = _first(next(iter(data.reported.values())), _MEASURED)
     dev = Texts(rows.texts, rows.labels - 1)
     known = set(SentimentRecipe.__dataclass_fields__)
     recipe = SentimentRecipe(**{name: value for name, value in tuned.recipe.items() if name in known})
@@ -115,12 +116,16 @@ def with_task_as_sentiment(parts: Parts, tuned: Tuned, data: TaskData, *, precis
         model=tuned.model,
         tokenizer=tuned.tokenizer,
         temperature=tuned.temperature,
-        metrics=sentiment_report(dev.labels, softmax(logits / tuned.temperature)),
+        metrics=sentiment_report(dev.labels, softmax(logits / tuned.temperature))
+        | {"measured_on": tuned.measured_on},
         recipe=recipe,
         training_rows=len(data.train),
     )
     entry = {"name": data.source, "rows": len(data.train), "licence": data.licence}
-    made = with_sentiment(without_head(parts), result, dev=dev, data=[entry], precision=precision)
+    fixing = _first(data.deciding, _MEASURED).texts
+    made = with_sentiment(
+        without_head(parts), result, dev=dev, data=[entry], precision=precision, texts=fixing
+    )
     return replace(made, facts=_merged(made.facts, "recipe", {"sentiment_task": _recipe(tuned)}))
 
 
@@ -150,7 +155,12 @@ def as_sentiment(data: TaskData) -> TaskData:
 
     task = Task(data.task.name, tuple(map(str, LABELS)), False, ("accuracy",))
     dev = {name: moved(rows) for name, rows in data.dev.items()}
-    return replace(data, task=task, train=moved(data.train), dev=dev)
+    test = None if data.test is None else moved(data.test)
+    return replace(data, task=task, train=moved(data.train), dev=dev, test=test)
+
+
+def _first(rows: Examples, most: int) -> Examples:
+    return rows.rows(range(min(most, len(rows))))
 
 
 def _separator(tuned: Tuned) -> int | None:
@@ -213,7 +223,12 @@ def _check_parity(
 def _facts(
     facts: Mapping[str, Any], tuned: Tuned, data: TaskData, metrics: Mapping[str, Any]
 ) -> dict[str, Any]:
-    found = {**metrics, "trials": list(tuned.trials), "rows_left_out": data.left_out}
+    found = {
+        **metrics,
+        "measured_on": tuned.measured_on,
+        "trials": list(tuned.trials),
+        "rows_left_out": data.left_out,
+    }
     merged = _merged(facts, "metrics", {"classifier": found})
     merged = _merged(merged, "recipe", {"classifier": _recipe(tuned)})
     earlier = [entry for entry in facts.get("training_data", ()) if entry.get("use") != "classifier"]

@@ -13,6 +13,7 @@ from towers.errors import InputError
 from towers.lines import refusal, row_name, text_lines
 from towers.tables import read_rows, require_columns
 from towers.train.classifiers.examples import (
+    Examples,
     Raw,
     TaskData,
     as_number,
@@ -41,6 +42,7 @@ def load_examples(
     *,
     columns: Columns | None = None,
     dev_share: float = 0.1,
+    test_share: float = 0.1,
     seed: int = 13,
     name: str | None = None,
     regression: bool | None = None,
@@ -50,10 +52,11 @@ def load_examples(
 
     Args:
         train: Files, or a DataFrame.
-        dev: Held-out ones; none: a share of the others is held out, by text.
+        dev: Held-out ones; none: shares of the others are held out, by text.
         columns: Names of the columns.
-        dev_share: That share.
-        seed: Of that draw.
+        dev_share: The share that decides between models.
+        test_share: The share that decides nothing; 0: none, as with `dev`.
+        seed: Of these draws.
         name: Of the task; None for the first file's.
         regression: Whether labels are numbers; None: where one of them has a fraction.
         licence: As the source states it.
@@ -61,17 +64,37 @@ def load_examples(
     Raises:
         InputError: Names the row that is broken, or the label that is never trained on.
     """
+    if dev_share <= 0 or test_share < 0 or dev_share + test_share >= 1:
+        raise InputError(
+            f"found a --dev-share of {dev_share:g} and a --test-share of {test_share:g}; expected the first above 0, "
+            "the second 0 or more, and both together below 1"
+        )
     columns = columns or Columns()
     trained = _join(_read_all(train, columns))
     held_out = _join(_read_all(dev, columns)) if len(dev) else None
     task = infer_task(name or trained.name, [x for x in (trained, held_out) if x], regression=regression)
     examples = encode(task, trained)
     if held_out is not None:
-        sides = examples, encode(task, held_out)
+        data = TaskData(task, examples, {"dev": encode(task, held_out)}, source=trained.name, licence=licence)
     else:
-        sides = split_examples(examples, share=dev_share, seed=seed)
-    check_sides(task, *sides)
-    return TaskData(task, sides[0], {"dev": sides[1]}, source=trained.name, licence=licence)
+        train, dev_side, test = _sides(examples, dev_share, test_share, seed)
+        left_out = len(examples) - sum(len(side) for side in (train, dev_side, test or ()))
+        data = TaskData(task, train, {"dev": dev_side}, trained.name, left_out, licence, test)
+    for side in (data.deciding, *data.reported.values()):
+        check_sides(task, data.train, side)
+    return data
+
+
+def _sides(
+    data: Examples, dev_share: float, test_share: float, seed: int
+) -> tuple[Examples, Examples, Examples | None]:
+    """The examples to train on, those that decide, and those that decide nothing."""
+    train, dev = split_examples(data, share=dev_share, seed=seed)
+    if not test_share:
+        return train, dev, None
+    # Another seed: with the same one, the draw that kept a text out of dev would keep it out of the test set as well.
+    train, test = split_examples(train, share=test_share / (1 - dev_share), seed=seed + 1)
+    return train, dev, test
 
 
 def _read_all(source: Sequence[str | Path] | pd.DataFrame, columns: Columns) -> list[Raw]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from towers.errors import InputError
-from towers.train.data import text_key
+from towers.train.data import split_connected, text_key
 
 MOST_CLASSES = 1000  # more different labels than this are no classes; guess, untested
 
@@ -95,8 +95,10 @@ class TaskData:
         train: To train on.
         dev: Name of a set -> held-out examples. The first one decides between models.
         source: Where they come from, for the manifest.
-        left_out: Rows that were passed over, as the source's format makes them unusable.
+        left_out: Rows that were passed over, as the source's format makes them unusable, or as they share a text with a
+            held-out pair.
         licence: As the source states it.
+        test: Held-out examples that decide nothing; None where there are no others than `dev`.
     """
 
     task: Task
@@ -105,11 +107,17 @@ class TaskData:
     source: str
     left_out: int = 0
     licence: str = "not given"
+    test: Examples | None = None
 
     @property
     def deciding(self) -> Examples:
         """The held-out examples that decide between models."""
         return next(iter(self.dev.values()))
+
+    @property
+    def reported(self) -> Mapping[str, Examples]:
+        """The sets that figures are measured on: the test set where there is one, else what decided as well."""
+        return self.dev if self.test is None else {"test": self.test}
 
 
 def infer_task(name: str, sets: Sequence[Raw], *, regression: bool | None = None) -> Task:
@@ -164,7 +172,15 @@ def encode(task: Task, raw: Raw) -> Examples:
 
 
 def split_examples(data: Examples, *, share: float, seed: int) -> tuple[Examples, Examples]:
-    """Hold out a share, by first text: a text is on one side only, which depends on itself and the seed alone."""
+    """Hold out a share, so that a text is on one side only.
+
+    The side of a single text depends on itself and the seed alone. Pairs are split as `data.split_pairs` does it:
+    connected ones stay together, and training pairs that still share a text with the held-out side are on neither.
+    """
+    if data.pairs is not None:
+        texts = list(zip(data.texts, data.pairs, strict=True))
+        (split,) = split_connected([texts], dev_share=share, seed=seed)
+        return data.rows(np.flatnonzero(split.train).tolist()), data.rows(np.flatnonzero(split.dev).tolist())
     train: list[int] = []
     dev: list[int] = []
     for i, text in enumerate(data.texts):
@@ -183,7 +199,8 @@ def check_sides(task: Task, train: Examples, dev: Examples) -> None:
         if len(data) < 2 or len(np.unique(data.labels)) < 2:
             raise InputError(
                 f"{task.name}: found {len(data)} examples {side}, with {len(np.unique(data.labels))} different labels; "
-                "expected 2 or more of each. Give more examples, other --dev files or another --dev-share."
+                "expected 2 or more of each. Give more examples, other --dev files, or another --dev-share or "
+                "--test-share."
             )
     if not task.is_regression and (unseen := set(dev.labels.tolist()) - set(train.labels.tolist())):
         names = ", ".join(task.labels[i] for i in sorted(unseen))

@@ -37,7 +37,8 @@ class Tuned:
         tokenizer: Its transformers tokenizer.
         task: What it answers.
         metrics: Name of a held-out set -> measures.
-        temperature: Divides the logits (1 in a regression), chosen on the first of these sets.
+        measured_on: What these sets are and what they chose beforehand, in words for people.
+        temperature: Divides the logits (1 in a regression), chosen on the set that decides.
         recipe: Settings as plain values.
         parameters: What the search chose, by the Trainer's names; empty without a search.
         trials: One entry a trial: number, state, value, seconds, parameters.
@@ -47,6 +48,7 @@ class Tuned:
     tokenizer: Any
     task: Task
     metrics: Mapping[str, Any]
+    measured_on: str
     temperature: float
     recipe: Mapping[str, Any]
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -82,15 +84,20 @@ def tune(
     parameters = found.parameters if found else {}
     model, tokenizer = (found and best_model(setting, found)) or _train(setting, parameters)
     options: dict[str, Any] = {"max_tokens": recipe.max_tokens, "prefix": recipe.prefix}
-    outputs = {name: predict(model, tokenizer, rows, **options) for name, rows in data.dev.items()}
+    outputs = {name: predict(model, tokenizer, rows, **options) for name, rows in data.reported.items()}
+    if data.test is None:
+        deciding = next(iter(outputs.values()))
+    else:
+        deciding = predict(model, tokenizer, data.deciding, **options)
     return Tuned(
         model=model,
         tokenizer=tokenizer,
         task=data.task,
         metrics={
-            name: task_report(data.task, data.dev[name].labels, found) for name, found in outputs.items()
+            name: task_report(data.task, data.reported[name].labels, found) for name, found in outputs.items()
         },
-        temperature=_temperature(data, next(iter(outputs.values()))),
+        measured_on=_measured_on(data, searched=found is not None),
+        temperature=_temperature(data, deciding),
         recipe=asdict(recipe) | ({"adversarial": asdict(adversarial)} if adversarial else {}),
         parameters=parameters,
         trials=found.trials if found else (),
@@ -115,10 +122,21 @@ def _temperature(data: TaskData, logits: NDArray[np.float32]) -> float:
     return fit_temperature(logits, data.deciding.labels - 1)
 
 
+def _measured_on(data: TaskData, *, searched: bool) -> str:
+    """Say what the first of the sets that figures come from has chosen."""
+    name = next(iter(data.reported))
+    chosen = ["the settings"] * searched + ["the temperature"] * (not data.task.is_regression)
+    if data.test is not None or not chosen:
+        return f"{name}, held-out examples that chose nothing"
+    what = f"{name}, held-out examples that chose {' and '.join(chosen)} as well"
+    return f"{what}: expect less of new ones" if searched else what
+
+
 def _fingerprint(setting: Setting) -> dict[str, str]:
     """All that the trainings depend on; a search may get more trials later."""
     digest = hashlib.sha256(repr(setting.data.task).encode())
-    for examples in (setting.data.train, *setting.data.dev.values()):
+    test = [] if setting.data.test is None else [setting.data.test]
+    for examples in (setting.data.train, *setting.data.dev.values(), *test):
         digest.update(json.dumps([examples.texts, examples.pairs, examples.labels.tolist()]).encode())
     settings = asdict(setting.recipe)
     is_search = settings.pop("trials") > 0

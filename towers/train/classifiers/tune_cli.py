@@ -63,7 +63,16 @@ def tune_command(
     dev: Annotated[
         list[Path] | None, typer.Option(help="File of held-out examples; default: a share of the others.")
     ] = None,
-    dev_share: Annotated[float, typer.Option(help="Share of the examples held out without --dev.")] = 0.1,
+    dev_share: Annotated[
+        float, typer.Option(help="Share of the examples held out without --dev that chooses settings.")
+    ] = 0.1,
+    test_share: Annotated[
+        float,
+        typer.Option(
+            help="Share held out without --dev that chooses nothing, on which the figures are measured; 0: none, and "
+            "they come from the examples that chose the settings."
+        ),
+    ] = 0.1,
     bundle: Annotated[
         Path | None,
         typer.Option(
@@ -134,7 +143,13 @@ def tune_command(
     )
     perturbed = adversarial_recipe(adversarial, epsilon)
     columns = Columns(text_column, pair_column, label_column)
-    own: dict[str, Any] = {"dev_share": dev_share, "seed": seed, "regression": regression, "columns": columns}
+    own: dict[str, Any] = {
+        "dev_share": dev_share,
+        "test_share": test_share,
+        "seed": seed,
+        "regression": regression,
+        "columns": columns,
+    }
     examples = load_sources(sources, data=data, hub=hub, dev=dev or (), licence=data_licence, own=own)
     _check_uses(sentiment, prefix, submission_to, data)
     examples = as_sentiment(examples) if sentiment else examples
@@ -228,7 +243,13 @@ def _report(tuned: Tuned, bundle: Bundle) -> None:
     if tuned.trials:
         console.print(trials_table(tuned))
     console.print(_measures(tuned))
-    found = {"metrics": dict(tuned.metrics), "chosen": dict(tuned.parameters), "trials": list(tuned.trials)}
+    console.print(f"Measured on {tuned.measured_on}.", soft_wrap=True)
+    found = {
+        "metrics": dict(tuned.metrics),
+        "measured_on": tuned.measured_on,
+        "chosen": dict(tuned.parameters),
+        "trials": list(tuned.trials),
+    }
     print(json.dumps({**summary(bundle), **found}))
 
 

@@ -62,9 +62,10 @@ class DistilRecipe:
         vectors: Weight of 1 - cosine to the teacher's vector. For towers, as the next three.
         structure: Weight of the squared error of the batch's cosine matrix; 0 to 10 gave the same Spearman on STS-B, 30
             less (docs/experiments.md).
-        against: What the student's vectors are compared with in that matrix: "student", each other; "teacher", the
-            teacher's, for a query tower whose titles keep their vectors.
-        scores: Weight of the squared error of given pairs' cosines.
+        against: What the student's vectors are compared with in that matrix, and in pairs: "student", each other;
+            "teacher", the teacher's, for a query tower whose titles keep their vectors.
+        scores: Weight of the squared error of given pairs' cosines. Where it is the only weight, texts that are in no
+            pair are left out: they would teach nothing.
         hidden: Weight of the squared error of mean hidden states of matched layers; needs a student as wide as its
             teacher. For towers and classifiers.
         logits: Weight of the divergence from the teacher's softened probabilities. For classifiers, as the next two.
@@ -165,15 +166,23 @@ def distil_tower(
         The student.
 
     Raises:
-        InputError: Widths that differ, nothing to learn, or `work` holds a run with other settings or data.
+        InputError: Widths that differ, nothing to learn, `scores` without pairs, or `work` holds a run with other
+            settings or data.
     """
+    if recipe.scores and not pairs:
+        raise InputError(
+            f"distil: found scores = {recipe.scores:g} and no pairs, expected queries with titles whose cosines are "
+            "learned; give pairs, or set scores = 0"
+        )
     dims = [int(tower.get_embedding_dimension() or 0) for tower in (student, teacher)]
     if dims[0] != dims[1]:
         raise InputError(
             f"distil: found a student with vectors of width {dims[0]} and a teacher with {dims[1]}; end the student in "
             "a Dense module of the teacher's width"
         )
-    lessons = _lessons([*dict.fromkeys(pairs), *((text,) for text in texts)], recipe)
+    only_scores = recipe.scores and not (recipe.vectors or recipe.structure or recipe.hidden)
+    items = [*pairs, *((text,) for text in (() if only_scores else texts))]
+    lessons = _lessons(items, recipe)
     run = _Run(student, teacher, student.tokenizer, teacher.tokenizer, recipe, lessons)
     run.finish(work, resume=resume, cache=cache)
     return student
@@ -198,7 +207,8 @@ def distil_classifier(
         teacher: A classifier of as many classes and with the same tokenizer.
         tokenizer: The transformers tokenizer of both.
         texts: n texts.
-        labels: (n,) class indices for the recipe's `labels`, -1 where none is known.
+        labels: (n,) class indices for the recipe's `labels`, -1 where none is known. Of a text that stands there more
+            than once, the first known one counts.
         recipe: Settings.
         work: As for `distil_tower`, like `resume` and `cache`.
         resume: Go on with the run in `work`.
@@ -216,10 +226,19 @@ def distil_classifier(
         )
     if labels is not None and len(labels) != len(texts):
         raise InputError(f"distil: found {len(labels)} labels for {len(texts)} texts, expected one for each")
-    classes = None if labels is None else dict(zip(texts, map(int, labels), strict=True))
+    classes = None if labels is None else _first_known(texts, labels)
     lessons = _lessons([(text,) for text in texts], recipe, classes)
     _Run(student, teacher, tokenizer, tokenizer, recipe, lessons).finish(work, resume=resume, cache=cache)
     return student
+
+
+def _first_known(texts: Sequence[str], labels: NDArray[np.int64]) -> dict[str, int]:
+    """Text -> its first label that is known, -1 where none is."""
+    found: dict[str, int] = {}
+    for text, label in zip(texts, labels.tolist(), strict=True):
+        if found.get(text, -1) < 0:
+            found[text] = label
+    return found
 
 
 def _lessons(

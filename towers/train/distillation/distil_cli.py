@@ -15,6 +15,7 @@ from rich.console import Console
 
 from towers.bundle import open_bundle
 from towers.errors import InputError
+from towers.tables import read_rows
 from towers.train.base import DEFAULT_BASE, load_tower
 from towers.train.bodies import layer_stack
 from towers.train.cli import (
@@ -28,13 +29,14 @@ from towers.train.cli import (
     working_folder,
     write_out,
 )
+from towers.train.data import text_key
 from towers.train.distillation.distil import DistilRecipe, distil_tower
 from towers.train.distillation.query_tower import with_query_tower
 from towers.train.exporting.assemble import tower_parts
 from towers.train.exporting.export import parity
 from towers.train.exporting.export_cli import Embedding, Matmul
 from towers.train.exporting.precision import Precision
-from towers.train.short_texts import read_short_texts
+from towers.train.short_texts import LONGEST, read_short_texts
 from towers.train.structures.cut import CutRecipe, cut
 from towers.train.structures.narrow import NarrowRecipe, narrow
 from towers.train.write import Parts, check_target, read_parts
@@ -76,6 +78,16 @@ def distil_command(
     save_steps: Annotated[
         int, typer.Option(min=1, help="Steps between two checkpoints.")
     ] = _DEFAULTS.save_steps,
+    structure: Annotated[
+        float, typer.Option(help="Weight of the cosines between all texts of a step.")
+    ] = _DEFAULTS.structure,
+    scores: Annotated[
+        float, typer.Option(help="Weight of the cosines of pairs, the rows that have both query and title.")
+    ] = _DEFAULTS.scores,
+    hidden: Annotated[
+        float,
+        typer.Option(help="Weight of the mean hidden states of matched layers; not with --width."),
+    ] = _DEFAULTS.hidden,
     seed: Annotated[int, typer.Option(help="Of the choice and order of texts.")] = _DEFAULTS.seed,
     bf16: Bf16 = False,
     matmul: Matmul = "int8",
@@ -98,16 +110,24 @@ def distil_command(
         save_steps=save_steps,
         seed=seed,
         bf16=bf16,
+        structure=structure,
+        scores=scores,
+        hidden=hidden,
         against="teacher" if queries_of is not None else "student",
         freeze_embeddings=not width,
     )
     precision = Precision(matmul, embedding)
-    learned, held = _split(_texts(texts, queries_of), seed)
+    before, before_title = _prefixes(queries_of)
+    learned, held = _split(read_short_texts(texts), seed)
+    pairs = [(before + query, before_title + title) for query, title in _pairs(texts, held)] if scores else []
+    learned, held = [before + text for text in learned], [before + text for text in held]
     teacher = load_tower(base, max_tokens=None if queries_of is None else open_bundle(queries_of).max_tokens)
     student, made = _student(teacher, cuts, width, learned)
     settings = {**made, "distil": asdict(recipe)}
     with working_folder(work, out) as folder:
-        distil_tower(student, teacher, learned, recipe=recipe, work=folder / "distil", resume=resume)
+        distil_tower(
+            student, teacher, learned, recipe=recipe, work=folder / "distil", resume=resume, pairs=pairs
+        )
         if queries_of is None:
             parts = _own_bundle(
                 student, teacher, settings, base=base, licence=licence, precision=precision, held=held
@@ -132,10 +152,35 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise InputError(f"found --layers {text!r}, expected numbers of layers, as 0,2,5") from exc
 
 
-def _texts(files: Sequence[Path], queries_of: Path | None) -> list[str]:
-    """The texts; as queries of a bundle with its prefix, as they come when it serves."""
-    prefix = "" if queries_of is None else open_bundle(queries_of).manifest.query_prefix
-    return [prefix + text for text in read_short_texts(files)]
+def _prefixes(queries_of: Path | None) -> tuple[str, str]:
+    """What comes before texts, and before titles of pairs: a bundle's prefixes, as when it serves."""
+    if queries_of is None:
+        return "", ""
+    manifest = open_bundle(queries_of).manifest
+    return manifest.query_prefix, manifest.title_prefix
+
+
+def _pairs(files: Sequence[Path], without: Sequence[str]) -> list[tuple[str, str]]:
+    """The rows with query and title, each pair once, without those that have a text to leave out or a long one.
+
+    Raises:
+        InputError: There are none.
+    """
+    left_out = {text_key(text) for text in without} | {""}
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for _, row in (entry for path in files for entry in read_rows(path)):
+        query, title = row.get("query"), row.get("title")
+        if not (isinstance(query, str) and isinstance(title, str)) or max(len(query), len(title)) > LONGEST:
+            continue
+        keys = text_key(query), text_key(title)
+        if left_out.isdisjoint(keys):
+            found.setdefault(keys, (query, title))
+    if not found:
+        raise InputError(
+            f"found no row with query and title, beside held-out texts, in {', '.join(map(str, files))}; expected "
+            "pairs for --scores. Give a table that has both columns, or leave --scores at 0."
+        )
+    return list(found.values())
 
 
 def _split(texts: Sequence[str], seed: int) -> tuple[list[str], list[str]]:

@@ -32,13 +32,20 @@ def structure_loss(student: Tensor, teacher: Tensor, *, against: Tensor) -> Tens
     return (student @ against.T - teacher @ teacher.T).square().mean()
 
 
-def score_loss(student: Tensor, teacher: Tensor, pairs: Tensor) -> Tensor:
-    """Return the squared error of the cosines of given pairs, int64 (m, 2) rows of the batch; 0 without pairs."""
+def score_loss(student: Tensor, teacher: Tensor, pairs: Tensor, *, against: Tensor) -> Tensor:
+    """Return the squared error of the cosines of given pairs; 0 without pairs.
+
+    Args:
+        student: (n, dim) of length 1.
+        teacher: (n, dim) of length 1.
+        pairs: int64 (m, 2) rows of the batch.
+        against: (n, dim), where a pair's second vector comes from, as for `structure_loss`.
+    """
     if not len(pairs):
         return student.sum() * 0
     first, second = pairs.T
     wanted = (teacher[first] * teacher[second]).sum(dim=-1)
-    return ((student[first] * student[second]).sum(dim=-1) - wanted).square().mean()
+    return ((student[first] * against[second]).sum(dim=-1) - wanted).square().mean()
 
 
 def hidden_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -116,7 +123,7 @@ class Distillation(nn.Module):
         loss = recipe.vectors * vector_loss(found, wanted)
         loss = loss + recipe.structure * structure_loss(found, wanted, against=against)
         if pairs is not None and recipe.scores:
-            loss = loss + recipe.scores * score_loss(found, wanted, pairs)
+            loss = loss + recipe.scores * score_loss(found, wanted, pairs, against=against)
         return loss
 
     def _logits(self, found: Tensor, wanted: Tensor, classes: Tensor | None) -> Tensor:

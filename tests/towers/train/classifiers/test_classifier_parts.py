@@ -22,6 +22,7 @@ from towers.train.classifiers.classifier_parts import (
     token_types,
     with_classifier,
 )
+from towers.train.classifiers.example_files import load_examples
 from towers.train.classifiers.examples import Examples, Task, TaskData
 from towers.train.classifiers.glue import load_glue
 from towers.train.classifiers.tune import Tuned, tune
@@ -185,6 +186,43 @@ def test_own_files_of_numbers(checkpoint: Path, tmp_path: Path, capsys: pytest.C
     capsys.readouterr()
     classify_command(["the coat"], bundle=made.path, as_json=True)
     assert isinstance(json.loads(capsys.readouterr().out)["answers"][0]["value"], float)
+
+
+@pytest.mark.parametrize("sentiment", [False, True])
+@pytest.mark.parametrize("test_share", [0.0, 0.3])
+def test_the_bundle_says_what_it_was_measured_on(
+    checkpoint: Path,
+    tiny_bundle_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    sentiment: bool,
+    test_share: float,
+) -> None:
+    """Own tables: the figures, those of the written graph too, are the test part's; without one that is said."""
+    table = tmp_path / "rows.csv"
+    table.write_text("text,label\n" + "\n".join(f"the coat {i},{i % 2}" for i in range(80)))
+    shares = {"dev_share": 0.2, "test_share": test_share}
+    tune_command(
+        [str(table)],
+        out=tmp_path / "bundle",
+        bundle=tiny_bundle_path,
+        base=str(checkpoint),
+        steps=2,
+        max_tokens=24,
+        sentiment=sentiment,
+        **shares,
+    )
+    data = load_examples([table], **shares)
+    ((name, rows),) = data.reported.items()
+    words = "chose nothing" if test_share else "chose the temperature as well"
+    printed = capsys.readouterr().out
+    told = json.loads(printed.splitlines()[-1])
+    assert told["measured_on"] == f"{name}, held-out examples that {words}"
+    assert f"Measured on {told['measured_on']}." in printed
+    assert told["metrics"][name]["rows"] == len(rows)
+    found = open_bundle(tmp_path / "bundle").manifest.metrics["sentiment" if sentiment else "classifier"]
+    assert found["measured_on"] == told["measured_on"]
+    assert found["quantized" if sentiment else "as_written"]["rows"] == len(rows)
 
 
 @pytest.mark.parametrize(

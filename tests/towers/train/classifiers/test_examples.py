@@ -141,6 +141,71 @@ def test_a_text_is_on_one_side(rows: list[tuple[str, int]], share: float) -> Non
     assert sorted(sides[0].texts + sides[1].texts) == sorted(data.texts)
 
 
+def keys_of(data: Examples) -> set[str]:
+    """All texts of a side, first and second, as the split compares them."""
+    return {" ".join(text.lower().split()) for text in (*data.texts, *(data.pairs or ()))}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=20, max_size=90), st.integers(0, 9)
+)
+def test_no_text_of_a_held_out_pair_is_trained_on(links: list[tuple[int, int]], seed: int) -> None:
+    """Pairs may chain, and a second text may be a first one elsewhere: none is on both sides, in any writing."""
+    texts, pairs = [f"text {a}" for a, _ in links], [f"Text  {b}" for _, b in links]
+    data = Examples(texts, pairs, np.arange(len(links)))
+    train, dev = split_examples(data, share=0.2, seed=seed)
+    assert len(dev)
+    assert not keys_of(train) & keys_of(dev)
+    assert not set(train.labels) & set(dev.labels)
+
+
+def test_pairs_in_small_groups_all_stay() -> None:
+    """Two first texts with a second one in common go to one side together, and nothing is left out."""
+    texts, pairs = [f"text {i}" for i in range(200)], [f"other {i // 2}" for i in range(200)]
+    train, dev = split_examples(Examples(texts, pairs, np.arange(200)), share=0.2, seed=1)
+    assert len(train) + len(dev) == 200
+    assert 36 <= len(dev) <= 40
+    assert not set(train.pairs or ()) & set(dev.pairs or ())
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_test_part_is_held_out_as_well(tmp_path: Path, pair: bool) -> None:
+    """Three sides without a text in common; what decides is the same with a test part and without."""
+    path = tmp_path / "rows.csv"
+    rows = [f"text {i},other {i // 2},{i % 2}" for i in range(400)]
+    path.write_text("text,text_pair,label\n" + "\n".join(rows))
+    columns = Columns(text_pair="text_pair" if pair else "none")
+    data = load_examples([path], columns=columns, dev_share=0.2, test_share=0.2)
+    assert data.test is not None
+    assert data.reported == {"test": data.test}
+    sides = [data.train, data.deciding, data.test]
+    assert sum(map(len, sides)) + data.left_out == 400
+    assert all(50 < len(side) < 110 for side in sides[1:])
+    for i, side in enumerate(sides):
+        assert not any(keys_of(side) & keys_of(other) for other in sides[i + 1 :])
+    without = load_examples([path], columns=columns, dev_share=0.2, test_share=0.0)
+    assert without.test is None
+    assert without.reported == without.dev
+    assert without.deciding.texts == data.deciding.texts
+    assert load_examples([path], [path], columns=columns).test is None
+
+
+def test_left_out_pairs_are_counted(tmp_path: Path) -> None:
+    """One second text in all pairs: training pairs would share it with held-out ones, so they are left out."""
+    path = tmp_path / "rows.csv"
+    rows = [f"text {i},{'popular' if i % 4 else f'own {i}'},{i // 4 % 2}" for i in range(200)]
+    path.write_text("text,text_pair,label\n" + "\n".join(rows))
+    data = load_examples([path], dev_share=0.2, test_share=0.2)
+    assert data.test is not None
+    assert data.left_out == 200 - len(data.train) - len(data.deciding) - len(data.test) > 50
+
+
+@pytest.mark.parametrize(("dev_share", "test_share"), [(0.0, 0.1), (0.1, -0.1), (0.5, 0.5)])
+def test_shares_that_leave_nothing_are_refused(tmp_path: Path, dev_share: float, test_share: float) -> None:
+    with pytest.raises(InputError, match=r"found a --dev-share of .* and a --test-share of .*; expected"):
+        load_examples([write(tmp_path, "csv", pair=False)], dev_share=dev_share, test_share=test_share)
+
+
 @given(st.one_of(st.text(max_size=5), st.integers().map(str), st.floats().map(str)))
 def test_a_number_is_what_float_takes(label: str) -> None:
     """The slow twin: float(), less nan and infinity."""

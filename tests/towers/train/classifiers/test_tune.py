@@ -90,6 +90,43 @@ def test_the_best_trial_is_the_model_that_is_kept(folder: Path, checkpoint: Path
         torch.testing.assert_close(one, other)
 
 
+def test_figures_come_from_examples_that_chose_nothing(
+    folder: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """With a test set only it is reported; settings and temperature are the same as without it."""
+    data = load_glue("sst2", folder)
+    test = data.train.rows(range(10))
+    recipe = replace(QUICK, trials=2, learning_rate=5e-3)
+    plain = tune(data, checkpoint=checkpoint, recipe=recipe, work=tmp_path / "plain")
+    tuned = tune(replace(data, test=test), checkpoint=checkpoint, recipe=recipe, work=tmp_path / "test")
+    assert {name: found["rows"] for name, found in tuned.metrics.items()} == {"test": 10}
+    assert tuned.measured_on == "test, held-out examples that chose nothing"
+    assert (tuned.parameters, tuned.temperature) == (plain.parameters, plain.temperature)
+    assert list(plain.metrics) == ["validation"]
+    assert plain.measured_on.startswith(
+        "validation, held-out examples that chose the settings and the temper"
+    )
+    with pytest.raises(InputError, match="holds a run with other data"):
+        tune(data, checkpoint=checkpoint, recipe=recipe, work=tmp_path / "test", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "trials", "words"),
+    [
+        ("sst2", 0, "validation, held-out examples that chose the temperature as well"),
+        ("stsb", 0, "validation, held-out examples that chose nothing"),
+        ("stsb", 1, "validation, held-out examples that chose the settings as well: expect less of new ones"),
+    ],
+)
+def test_what_examples_chose_is_said(
+    folder: Path, checkpoint: Path, tmp_path: Path, name: str, trials: int, words: str
+) -> None:
+    """Without a test set, the deciding examples are measured on: a search chose settings, classes a temperature."""
+    recipe = replace(QUICK, steps=1, trials=trials)
+    tuned = tune(load_glue(name, folder), checkpoint=checkpoint, recipe=recipe, work=tmp_path)
+    assert tuned.measured_on == words
+
+
 def without_seconds(tuned: Tuned) -> list[dict[str, Any]]:
     """The trials, less what no two runs have in common. Numbers differ where a trial was cut off."""
     return [

@@ -13,6 +13,7 @@ from tests.golden.make_tiny import WORDS
 from towers.errors import InputError
 from towers.train.base import load_classifier
 from towers.train.bodies import body_of
+from towers.train.distillation import distil
 from towers.train.distillation.distil import DistilRecipe, distil_classifier, distil_tower
 from towers.train.distillation.teacher import answer, model_key, token_ids
 from towers.train.sources import checked
@@ -219,6 +220,16 @@ def test_scores_alone_teach_the_cosines_of_pairs(tower: Any, tmp_path: Path) -> 
     assert error() < before / 2
 
 
+def test_scores_alone_leave_out_texts_in_no_pair(tower: Any, tmp_path: Path) -> None:
+    """Texts in no pair would fill steps that teach nothing: the teacher is asked for the pairs' texts alone."""
+    texts = list(dict.fromkeys(phrases(300)))
+    recipe = DistilRecipe(steps=4, batch_size=8, vectors=0.0, structure=0.0, scores=1.0)
+    pairs = list(zip(texts[:20], texts[20:40], strict=True))
+    distil_tower(shallow(tower), tower, texts, recipe=recipe, work=tmp_path, pairs=pairs)
+    (file,) = (tmp_path / "teacher").iterdir()
+    assert len(np.load(file)) == 40
+
+
 def test_a_classifier_learns_its_teachers_answers(classifier: tuple[Any, Any], tmp_path: Path) -> None:
     """A cut classifier agrees with its teacher on unseen texts more often after distillation than before."""
     teacher, tokenizer = classifier
@@ -243,6 +254,27 @@ def test_a_classifier_learns_labels_as_well(classifier: tuple[Any, Any], tmp_pat
     assert float((found == classes).mean()) > 0.85
 
 
+def test_a_known_label_outlasts_unknown_ones(
+    classifier: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a text's labels the first known one is taught, whatever stands before or behind it."""
+    taught: dict[str, int] = {}
+
+    def note(self: distil._Run, *_: Any, **__: Any) -> None:
+        classes = self._lessons.classes
+        assert classes is not None
+        taught.update(zip(self._lessons.texts, classes.tolist(), strict=True))
+
+    monkeypatch.setattr(distil._Run, "finish", note)
+    teacher, tokenizer = classifier
+    texts, labels = ["red", "tea", "red", "tea", "red", "hat"], np.array([2, -1, -1, 1, 0, -1], np.int64)
+    recipe = DistilRecipe(steps=2, batch_size=4, labels=1.0)
+    distil_classifier(
+        shallow(teacher), teacher, tokenizer, texts, labels=labels, recipe=recipe, work=tmp_path
+    )
+    assert taught == {"red": 2, "tea": 1, "hat": -1}
+
+
 def test_what_cannot_be_learned_is_refused(tower: Any, classifier: tuple[Any, Any], tmp_path: Path) -> None:
     """Nothing to learn from, no labels where they count, other widths: each error says what was found and expected."""
     teacher, tokenizer = classifier
@@ -255,6 +287,11 @@ def test_what_cannot_be_learned_is_refused(tower: Any, classifier: tuple[Any, An
         distil_classifier(
             shallow(teacher), teacher, tokenizer, phrases(9), recipe=DistilRecipe(labels=1.0), work=tmp_path
         )
+    with pytest.raises(InputError, match=r"found scores = 2 and no pairs, expected .* give"):
+        distil_tower(
+            shallow(tower), tower, phrases(9), recipe=DistilRecipe(scores=2.0), work=tmp_path / "new"
+        )
+    assert not (tmp_path / "new").exists()
     with pytest.raises(InputError, match="found 1 different texts"):
         distil_tower(shallow(tower), tower, ["red"] * 9, recipe=QUICK, work=tmp_path)
     wider = copy.deepcopy(tower)

@@ -35,9 +35,11 @@ def test_structure_against_the_teachers_vectors() -> None:
 
 
 def test_scores() -> None:
-    """The pair's cosine is 1 and should be 0; no pairs are no loss."""
-    assert score_loss(STUDENT, TEACHER, torch.tensor([[0, 1]])).item() == 1.0
-    assert score_loss(STUDENT, TEACHER, torch.zeros((0, 2), dtype=torch.int64)).item() == 0.0
+    """The pair's cosine is 1 and should be 0, which it is to the teacher's vector; no pairs are no loss."""
+    pair, none = torch.tensor([[0, 1]]), torch.zeros((0, 2), dtype=torch.int64)
+    assert score_loss(STUDENT, TEACHER, pair, against=STUDENT).item() == 1.0
+    assert score_loss(STUDENT, TEACHER, pair, against=TEACHER).item() == 0.0
+    assert score_loss(STUDENT, TEACHER, none, against=STUDENT).item() == 0.0
 
 
 def test_hidden() -> None:
