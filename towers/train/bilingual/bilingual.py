@@ -9,7 +9,6 @@ Dev pairs are drawn as `fit` draws them, and neither they nor their texts are in
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from towers.train.base import load_tower
+from towers.train.base import load_tower, save_tower
 from towers.train.bilingual.dictionary import LICENCE, Entry, packaged_dictionary, read_dictionary
 from towers.train.bilingual.labelled import labelled_lessons, shared_out, with_english
 from towers.train.bilingual.lessons import Lesson
@@ -27,7 +26,7 @@ from towers.train.bilingual.parallel import aligned
 from towers.train.bilingual.recipe import BilingualRecipe
 from towers.train.bilingual.student import bilingual_student, principal_rotation
 from towers.train.bilingual.training import teach
-from towers.train.bilingual.vocabulary import Vocabulary, chosen_characters, chosen_words, kept_pieces
+from towers.train.bilingual.vocabulary import Vocabulary, chosen_vocabulary
 from towers.train.bodies import body_of
 from towers.train.data import PairSet, text_key
 from towers.train.distillation.teacher import ask
@@ -116,11 +115,11 @@ def bilingual_checkpoint(
         course = _Course(material, base=base, recipe=recipe, work=work, say=say)
         if not taught.is_dir():
             student = course.first_stage(resume=resume)
-            _save(student, taught)
+            save_tower(student, taught)
         tower = load_tower(taught)
         if recipe.finish_steps:
             course.last_stage(tower, resume=resume)
-        _save(tower, finished)
+        save_tower(tower, finished)
     return finished, taught
 
 
@@ -238,13 +237,6 @@ class _Course:
         return [Lesson("translated", "imitate", 0.15, texts, np.array(targets))] if texts else []
 
 
-def _save(tower: SentenceTransformer, directory: Path) -> None:
-    temporary = directory.with_name(f".{directory.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    tower.save_pretrained(str(temporary))
-    temporary.rename(directory)
-
-
 class _Asked:
     """A teacher whose answers are kept on disk."""
 
@@ -272,18 +264,13 @@ def _vocabulary(
         *material.chinese,
         *(text for pairs in material.sets for text in (*pairs.queries, *pairs.titles)),
     ]
-    ids = teacher.tokenizer.get_vocab()
-    characters = chosen_characters(texts, at_least=recipe.least_character)
-    simplified = set(characters)
-    traditional = [
-        entry.traditional
-        for entry in dictionary
-        if len(entry.simplified) == 1 and entry.simplified in simplified
-    ]
-    vocabulary = Vocabulary(
-        pieces=kept_pieces(sorted(ids, key=ids.__getitem__)),
-        characters=tuple(dict.fromkeys([*characters, *traditional])),
-        words=chosen_words(texts, most=recipe.words, at_least=recipe.least_word),
+    vocabulary = chosen_vocabulary(
+        texts,
+        dictionary,
+        teacher.tokenizer.get_vocab(),
+        words=recipe.words,
+        least_word=recipe.least_word,
+        least_character=recipe.least_character,
     )
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(

@@ -40,9 +40,9 @@ def bilingual_student(
     *,
     layers: Sequence[int],
     max_tokens: int,
-    rotation: NDArray[np.float32],
+    rotation: NDArray[np.float32] | None = None,
 ) -> SentenceTransformer:
-    """Make an untrained bilingual tower in the teacher's space, turned by a rotation.
+    """Make an untrained bilingual tower in the teacher's space, turned by a rotation if one is given.
 
     Args:
         teacher: An English tower on a BERT: transformer, mean pooling, unit length. It is not changed.
@@ -51,7 +51,7 @@ def bilingual_student(
         layers: Which of the teacher's layers the student has.
         max_tokens: Longest text in tokens, at most what the teacher has positions for; their table is cut there.
         rotation: (dim, dim) orthogonal: the student's vectors approach the teacher's times this, so that their first
-            numbers hold most of it.
+            numbers hold most of it. None: the student has the teacher's modules, and no more.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize
@@ -76,6 +76,9 @@ def bilingual_student(
     _cut_positions(body, max_tokens)
     transformer: Any = student[0]
     transformer.processor = tokenizer
+    if rotation is None:
+        student.max_seq_length = max_tokens
+        return student
     dim = rotation.shape[0]
     turn = Dense(in_features=dim, out_features=dim, bias=False, activation_function=nn.Identity())
     turn.linear.weight.data = torch.from_numpy(np.ascontiguousarray(rotation.T))

@@ -11,9 +11,11 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from towers.train.bilingual.dictionary import Entry
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
@@ -79,6 +81,39 @@ def chosen_words(texts: Iterable[str], *, most: int, at_least: int) -> tuple[str
     for text in texts:
         counts.update(word for word in jieba.cut(text) if _HAN_WORD.fullmatch(word))
     return tuple(word for word, count in counts.most_common(most) if count >= at_least)
+
+
+def chosen_vocabulary(
+    texts: Sequence[str],
+    dictionary: Sequence[Entry],
+    old_ids: Mapping[str, int],
+    *,
+    words: int,
+    least_word: int,
+    least_character: int,
+) -> Vocabulary:
+    """Return the word pieces of a tower, and the Chinese characters and words of some texts.
+
+    Args:
+        texts: In any languages.
+        dictionary: Names the traditional forms of the characters that are taken, which come in as well.
+        old_ids: Word pieces of the tower.
+        words: At most so many words.
+        least_word: How often a word must occur.
+        least_character: How often a character must occur.
+    """
+    characters = chosen_characters(texts, at_least=least_character)
+    simplified = set(characters)
+    traditional = [
+        entry.traditional
+        for entry in dictionary
+        if len(entry.simplified) == 1 and entry.simplified in simplified
+    ]
+    return Vocabulary(
+        pieces=kept_pieces(sorted(old_ids, key=old_ids.__getitem__)),
+        characters=tuple(dict.fromkeys([*characters, *traditional])),
+        words=chosen_words(texts, most=words, at_least=least_word),
+    )
 
 
 def tokenizer_with(vocabulary: Vocabulary, base: str) -> str:
