@@ -118,6 +118,26 @@ class Recipe:
             raise InputError(f"{where}: [adversarial] changes the steps of [tune], which is missing; add it")
         if "lstm" in self.stages and {"cut", "exits"} & set(self.stages):
             raise InputError(f"{where}: an LSTM has no layers to cut and no exits; remove [cut] and [exits]")
+        if "pretrain" in self.stages and self.start != "base":
+            raise InputError(
+                f'{where}: [pretrain] goes on from the checkpoint itself, not from {self.start!r}; set start = "base"'
+            )
+        data = [name for name in ("clean", "augment") if name in self.stages]
+        if data and "tune" not in self.stages:
+            raise InputError(f"{where}: [{data[0]}] changes the data of [tune], which is missing; add it")
+        if self.teacher and not {"scorer", "augment"} & set(self.stages):
+            raise InputError(
+                f"{where}: the teacher {self.teacher!r} has nobody to teach; add [scorer] or [augment]"
+            )
+        if self.query_cut and "tune" in self.stages:
+            raise InputError(
+                f"{where}: [tune] would move queries away from titles that keep their vectors; remove it, or cut both"
+            )
+
+    @property
+    def query_cut(self) -> bool:
+        """Whether the query tower alone is cut."""
+        return "cut" in self.stages and self.stages["cut"].where == "query"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for a manifest."""

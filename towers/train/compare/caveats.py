@@ -60,7 +60,7 @@ def _of_task(view: TaskView) -> list[str]:
 
 
 def _trained(view: TaskView) -> list[Compared]:
-    return [one for one in view.working if one.row.steps > 0]
+    return [one for one in view.working if one.row.seeded]
 
 
 def _one_seed(view: TaskView) -> str:
@@ -72,7 +72,7 @@ def _one_seed(view: TaskView) -> str:
 
 
 def _short_training(view: TaskView) -> str:
-    found = [one for one in _trained(view) if one.row.steps < SHORT]
+    found = [one for one in view.working if 0 < one.row.steps < SHORT]
     noise = seed_noise(view)
     known = (
         f"differences below {noise:.2f} points are noise"

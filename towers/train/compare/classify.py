@@ -184,12 +184,12 @@ class SentimentRows:
         else:
             parts = with_sentiment(
                 parts,
-                self._calibrated(model),
+                self._calibrated(model, self._setting.tuning(recipe)),
                 texts=self._data.train.texts[:_SAMPLE],
                 export=self._templates.export,
                 **facts,
             )
-        parts.facts["recipe"]["compare"] = recipe.to_dict()
+        parts.facts["recipe"]["compare"] = self._setting.told(recipe)
         parts.extra_files[LAYOUT.card] = model_card(parts.facts)
         return write_bundle(self._setting.folder(recipe) / BUNDLE, parts, replace=True), curves
 
@@ -204,8 +204,7 @@ class SentimentRows:
             resume=True,
         )
 
-    def _calibrated(self, model: nn.Module) -> SentimentResult:
-        recipe = SentimentRecipe(seed=self._setting.seed, max_tokens=self._setting.max_tokens)
+    def _calibrated(self, model: nn.Module, recipe: SentimentRecipe) -> SentimentResult:
         dev = self._data.dev
         logits = classify(model, self._tokenizer, dev.texts, max_tokens=recipe.max_tokens)
         temperature = fit_temperature(logits, dev.labels)

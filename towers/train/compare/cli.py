@@ -23,7 +23,7 @@ from towers.train.base import DEFAULT_BASE, DEFAULT_LICENCE
 from towers.train.compare.data import MatchData, TextData, match_data, text_data
 from towers.train.compare.report import write_reports
 from towers.train.compare.results import Results
-from towers.train.compare.run import FIRST_SEED, Options, compare, make_alone
+from towers.train.compare.run import FIRST_SEED, Options, compare, cross_alone, make_alone
 from towers.train.compare.ship import ship
 from towers.train.data import read_pair_set
 from towers.train.recipe import TASKS, find_recipes, shipped_recipes
@@ -72,7 +72,7 @@ def compare_command(
     base: Base = None,
     bf16: Annotated[
         bool | None,
-        typer.Option("--bf16/--float32", help="Train in bfloat16; default: where the processor has it."),
+        typer.Option("--bf16/--float32", help="Train in bfloat16; default: what is measured to be faster."),
     ] = None,
     shipped: Annotated[
         list[str] | None,
@@ -110,35 +110,45 @@ def recipe_command(
         str, typer.Argument(help="Name of a shipped recipe, or a TOML file; see `dualtower recipes`.")
     ],
     files: Annotated[list[Path], typer.Argument(help="Tables of pairs or of labelled texts.")],
-    out: Annotated[Path, typer.Option("--out", help="Directory of the bundle to make.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the bundle or checkpoint to make.")],
     steps: Annotated[float, typer.Option(min=0.001, help="Share of the recipe's own steps.")] = 1.0,
     unlabelled: Unlabelled = None,
     base: Base = None,
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = FIRST_SEED,
     bf16: Annotated[
         bool | None,
-        typer.Option("--bf16/--float32", help="Train in bfloat16; default: where the processor has it."),
+        typer.Option("--bf16/--float32", help="Train in bfloat16; default: what is measured to be faster."),
     ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder to go on from; default: beside OUT, kept.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the bundle in OUT.")] = False,
 ) -> None:
-    """Make a bundle by one recipe, and measure it on held-out data. Running it again goes on."""
-    check_target(out, replace=replace)
+    """Make a bundle by one recipe, and measure it on held-out data. Running it again goes on.
+
+    A cross-encoder, which has no vectors to keep in a bundle, is saved as a checkpoint.
+    """
     options = _options(files, budget="24h", recipes=name, unlabelled=unlabelled or [], base=base, bf16=bf16)
     wanted = [recipe for recipe in options.recipes if recipe.task in options.data]
     if len(wanted) != 1:
         found = ", ".join(f"{one.task}:{one.name}" for one in wanted) or "none for this data"
         raise InputError(f"found the recipes {found}, expected one; say match:{name} or sentiment:{name}")
-    folder = work or out.with_name(f".{out.name}.work")
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "factor": steps,
+        "work": work or out.with_name(f".{out.name}.work"),
+        "out": out,
+        "replace": replace,
+    }
     options = dataclasses.replace(options, recipes=wanted)
-    made, bundle = make_alone(options, seed=seed, factor=steps, work=folder, out=out, replace=replace)
-    print(
-        json.dumps(
-            {"bundle": str(bundle.path), "bundle_id": bundle.bundle_id, "steps": made.steps, **made.quality}
-        )
-    )
+    if "cross" in wanted[0].stages:
+        made = cross_alone(options, **settings)
+        told = {"checkpoint": str(out)}
+    else:
+        check_target(out, replace=replace)
+        made, bundle = make_alone(options, **settings)
+        told = {"bundle": str(bundle.path), "bundle_id": bundle.bundle_id}
+    print(json.dumps({**told, "steps": made.steps, **made.quality}))
 
 
 def recipes_command(
@@ -177,7 +187,7 @@ def seconds_of(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Dozens of trainings would print a bar and a table each; what failed is told by the rows."""
     import datasets
     import transformers
@@ -196,7 +206,7 @@ def _options(
     base: str | None,
     bf16: bool | None,
 ) -> Options:
-    _quiet_libraries()
+    quiet_libraries()
     budget_s = seconds_of(budget)
     wanted = find_recipes([name.strip() for name in recipes.split(",") if name.strip()])
     extra = tuple(read_short_texts(unlabelled)) if unlabelled else ()
@@ -209,18 +219,9 @@ def _options(
         budget_s=budget_s,
         base=base,
         base_licence=DEFAULT_LICENCE if base in (None, DEFAULT_BASE) else "not given",
-        bf16=has_bf16() if bf16 is None else bf16,
+        bf16=bf16,
         command=shlex.join(["dualtower", *sys.argv[1:]]),
     )
-
-
-def has_bf16() -> bool:
-    """Whether this processor multiplies in bfloat16 faster than in float32 (AVX512-BF16 or AMX)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _data(

@@ -26,7 +26,7 @@ class Difference:
         points: 100 times the difference of the medians.
         verdict: BETTER or WORSE where the values of all seeds lie on that side of all values of the reference, OPEN
             where they overlap, UNKNOWN where a side was trained with one seed only, UNTRAINED where nothing was
-            trained, so that no seed plays a part.
+            trained on either side, so that no seed plays a part.
     """
 
     points: float
@@ -141,9 +141,9 @@ def difference(row: Row, reference: Row) -> Difference | None:
     mine, its = row.quality.values, reference.quality.values
     points = 100 * (row.quality.median - reference.quality.median)
     alone = [one for one, values in ((row, mine), (reference, its)) if len(values) < 2]
-    if alone and row.steps == reference.steps == 0:
+    if alone and not row.seeded and not reference.seeded:
         return Difference(points, UNTRAINED)
-    if any(one.steps for one in alone):
+    if any(one.seeded for one in alone):
         return Difference(points, UNKNOWN)
     if min(mine) > max(its):
         return Difference(points, BETTER)

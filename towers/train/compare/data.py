@@ -57,6 +57,15 @@ class MatchData:
             found.setdefault(text_key(text), text)
         return [text for key, text in found.items() if key not in held_out]
 
+    @property
+    def training_pairs(self) -> list[tuple[str, str]]:
+        """Query and title of the pairs that train."""
+        return [
+            (pairs.queries[i], pairs.titles[i])
+            for pairs, split in zip(self.sets, self.splits, strict=True)
+            for i in np.flatnonzero(split.train)
+        ]
+
     @cached_property
     def asked(self) -> list[str]:
         """Different held-out queries, for timing."""
@@ -91,7 +100,7 @@ class TextData:
         train: Trains.
         dev: Calibrates and tunes.
         test: For the table alone.
-        extra: Unlabelled texts of the user's, for pretraining and distillation.
+        extra: Unlabelled texts of the user's, for pretraining and distillation; none of the labelled ones.
     """
 
     name: str
@@ -187,7 +196,8 @@ def text_data(
             f"{name}: {len(test.texts)} texts could be held out for the table, and the rest has labels "
             f"{np.unique(train.labels).tolist()}; expected {_LEAST_TEST} texts and two labels. Give more texts."
         )
-    return TextData(name, train, dev, test, tuple(extra))
+    labelled = set(map(text_key, texts.texts))
+    return TextData(name, train, dev, test, tuple(text for text in extra if text_key(text) not in labelled))
 
 
 def subset(pairs: PairSet, chosen: NDArray[np.bool_]) -> PairSet:

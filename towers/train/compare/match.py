@@ -122,6 +122,7 @@ class MatchRows:
                 recipe=settings,
                 work=work / "distil",
                 resume=True,
+                pairs=self._data.training_pairs if settings.scores else (),
                 cache=self._setting.cache,
             )
             steps += settings.steps
@@ -139,7 +140,7 @@ class MatchRows:
                 resume=True,
             )
             steps += settings.steps
-        if "cut" in stages and stages["cut"].where == "query":
+        if recipe.query_cut or start.query is not None:
             return Towers(start.title, tower), steps
         return Towers(tower), steps
 
@@ -191,7 +192,7 @@ class MatchRows:
         if not recipe.teacher:
             return None
         if recipe.teacher not in self._teachers:
-            cross = self._cross(self._setting.recipes[recipe.teacher])
+            cross = self.cross(self._setting.recipes[recipe.teacher])
             self._teachers[recipe.teacher] = as_teacher(cross)
         return self._teachers[recipe.teacher]
 
@@ -214,7 +215,7 @@ class MatchRows:
         served = write_bundle(folder / _SERVED, parts, replace=True)
         result, notes = self._scorer(recipe, towers, served)
         parts = with_scorer(parts, result)
-        parts.facts["recipe"]["compare"] = recipe.to_dict()
+        parts.facts["recipe"]["compare"] = self._setting.told(recipe)
         parts.extra_files[LAYOUT.card] = model_card(parts.facts)
         bundle = write_bundle(folder / BUNDLE, parts, replace=True)
         shutil.rmtree(folder / _SERVED)
@@ -280,7 +281,7 @@ class MatchRows:
 
     def _cross_row(self, recipe: Recipe) -> Made:
         start = time.perf_counter()
-        cross = self._cross(recipe)
+        cross = self.cross(recipe)
         seconds = time.perf_counter() - start
         quality = [
             measured(plain(pairs), cross_scores(cross, pairs.queries, pairs.titles))
@@ -295,7 +296,8 @@ class MatchRows:
             curves={"cost": self._cost(cross)},
         )
 
-    def _cross(self, recipe: Recipe) -> CrossEncoder:
+    def cross(self, recipe: Recipe) -> CrossEncoder:
+        """Train a recipe's cross-encoder, or take it from the row's folder."""
         return fit_cross(
             self._data.sets,
             self._data.splits,

@@ -11,14 +11,21 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from towers.errors import InputError
 
-_WORDS = {str: "text", int: "a whole number", float: "a finite number", list: "a list", dict: "an object"}
+_WORDS = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    list: "a list",
+    dict: "an object",
+}
 
 
 def decoded(kind: Any, value: object, where: str) -> Any:
     """Return a value as the given type.
 
     Args:
-        kind: A dataclass, str, int, float, Any, or list[...], dict[str, ...] and `... | None` of them.
+        kind: A dataclass, str, bool, int, float, Any, or list[...], dict[str, ...] and `... | None` of them.
         value: What was read; numbers of numpy pass as the plain numbers that they stand for.
         where: Names the value in errors, as in "rows[3].steps".
 
@@ -56,6 +63,8 @@ def _record(kind: Any, value: object, where: str) -> Any:
 def _scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is str:
         return _expect(isinstance(value, str), value, str, where)
+    if kind is bool:
+        return _expect(isinstance(value, bool), value, bool, where)
     number = not isinstance(value, bool)  # a bool is an int to Python, and never meant as one here
     if kind is int:
         return int(_expect(number and isinstance(value, Integral), value, int, where))

@@ -46,12 +46,14 @@ class Plan:
         seeds: How many, from the first one on.
         fingerprint: Of data, recipes and base, which must be the same when it goes on.
         expected_s: Seconds that it should take in all.
+        bf16: Whether it trains in bfloat16.
     """
 
     factor: float
     seeds: int
     fingerprint: Mapping[str, str]
     expected_s: float
+    bf16: bool = False
 
     def write(self, work: Path) -> None:
         """Keep the plan in the working folder."""
@@ -72,7 +74,7 @@ class Plan:
         if odd:
             raise InputError(
                 f"{work} holds a comparison with another {' and another '.join(odd)}. Repeat its command to go on with "
-                "it, or choose another --work folder."
+                "it, or choose another folder."
             )
         return plan
 
@@ -84,6 +86,7 @@ def make_plan(
     texts: Mapping[str, int],
     budget_s: float,
     fingerprint: Mapping[str, str],
+    bf16: bool = False,
 ) -> Plan:
     """Plan a comparison.
 
@@ -93,6 +96,7 @@ def make_plan(
         texts: Task -> how many held-out texts each row encodes.
         budget_s: Seconds in all.
         fingerprint: As in `Plan`.
+        bf16: As in `Plan`; `pass_s` was measured so.
     """
     fixed = sum(_ROW_S + texts[one.task] * pass_s[one.task] / 32 / 3 for one in recipes)
     fixed += _TRACE_S * len({(one.task, *sorted(_structure(one))) for one in recipes})
@@ -103,7 +107,7 @@ def make_plan(
     alone = _factor(training, _RESERVE * budget_s - fixed)
     seeds = 1 + (alone >= _SECOND_SEED) + (alone >= _THIRD_SEED)
     factor = alone if seeds == 1 else _factor(training, _RESERVE * budget_s / seeds - fixed)
-    return Plan(factor, seeds, dict(fingerprint), seeds * (fixed + training(factor)))
+    return Plan(factor, seeds, dict(fingerprint), seeds * (fixed + training(factor)), bf16)
 
 
 def _factor(training: Callable[[float], float], seconds: float) -> float:
@@ -173,11 +177,32 @@ def in_order(recipes: Sequence[Recipe], known: Mapping[tuple[str, str], Recipe])
                     f"recipe {recipe.name} names {name!r}, and no recipe of {recipe.task} has that name"
                 )
             add(known[recipe.task, name], (*path, recipe.name))
+        _check_start(recipe, known)
         done[recipe.task, recipe.name] = recipe
 
     for recipe in recipes:
         add(recipe, ())
     return list(done.values())
+
+
+def _check_start(recipe: Recipe, known: Mapping[tuple[str, str], Recipe]) -> None:
+    """Refuse to go on from what leaves nothing behind to go on from, or what a stage would spoil."""
+    start = known.get((recipe.task, recipe.start))
+    if start is None:
+        return
+    odd = [f"[{name}]" for name in ("exits", "cross") if name in start.stages]
+    if start.engine != "onnx":
+        odd.append(f"the engine {start.engine}")
+    if odd:
+        raise InputError(
+            f"recipe {recipe.name} starts from {start.name}, which has {' and '.join(odd)}; expected one that leaves "
+            "towers or a classifier without exits"
+        )
+    if start.query_cut and "tune" in recipe.stages:
+        raise InputError(
+            f"recipe {recipe.name}: [tune] would move the queries of {start.name} away from titles that keep their "
+            "vectors; remove it, or start from another recipe"
+        )
 
 
 def _needs(recipe: Recipe) -> list[str]:

@@ -30,7 +30,7 @@ __all__ = [
     "write_whole",
 ]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

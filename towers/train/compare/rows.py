@@ -98,7 +98,8 @@ class Row:
         about: One sentence on what was done.
         against: Name of the row of the same task that it is compared with; its own, or "", for a reference.
         seeds: The seeds that it was trained with.
-        steps: Optimiser steps for one seed; 0 where nothing was trained.
+        steps: Optimiser steps for one seed, without those of what it goes on from.
+        seeded: Whether a seed plays a part: it was trained, or what it goes on from was.
         trained_s: Seconds of training, all seeds together.
         quality: None where the row failed.
         latency_ms: Milliseconds for one text, alone.
@@ -118,6 +119,7 @@ class Row:
     against: str = ""
     seeds: list[int] = field(default_factory=list)
     steps: int = 0
+    seeded: bool = False
     trained_s: float = 0.0
     quality: Measure | None = None
     latency_ms: Spread | None = None

@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from towers.bundle import LAYOUT, Bundle
-from towers.errors import DualtowerError, InputError
+from towers.errors import InputError
 from towers.train.base import load_tower
 from towers.train.card import model_card
 from towers.train.compare.classify import SentimentRows
@@ -28,9 +29,10 @@ from towers.train.compare.match import MatchRows
 from towers.train.compare.measure import Contestant, Timing, match_calls, sentiment_calls, time_rows
 from towers.train.compare.plan import Plan, in_order, make_plan, pass_seconds
 from towers.train.compare.results import Results
-from towers.train.compare.setting import Made, Setting
+from towers.train.compare.setting import BUNDLE, Made, Setting
 from towers.train.compare.ship import copied
 from towers.train.compare.tell import counts_of, curves_of, data_facts, machine_facts, row_of, versions
+from towers.train.distillation.teacher import model_key
 from towers.train.exporting.assemble import tower_parts
 from towers.train.recipe import Recipe, shipped_recipes
 from towers.train.sentiment import MAX_TOKENS
@@ -55,7 +57,7 @@ class Options:
         budget_s: Seconds in all, about.
         base: Checkpoint, as in `base.resolve_checkpoint`.
         base_licence: As stated.
-        bf16: Train in bfloat16.
+        bf16: Train in bfloat16; None: where a step is measured to be faster so.
         command: The command line, for the report.
     """
 
@@ -65,7 +67,7 @@ class Options:
     budget_s: float
     base: str | None = None
     base_licence: str = "not given"
-    bf16: bool = False
+    bf16: bool | None = None
     command: str = ""
 
     @property
@@ -97,6 +99,7 @@ def compare(options: Options, *, work: Path, say: Say = print) -> Results:
             "found no recipe for the data given: pairs need recipes of match, texts those of sentiment"
         )
     plan = _plan(options, recipes, work, say)
+    options = replace(options, bf16=plan.bf16)
     seeds = list(range(FIRST_SEED, FIRST_SEED + plan.seeds))
     runs = [_Run(options, work=work, seed=seed, factor=plan.factor) for seed in seeds]
     made = _make_all(runs, recipes, say)
@@ -113,7 +116,8 @@ def compare(options: Options, *, work: Path, say: Say = print) -> Results:
     for recipe in recipes:
         key = (recipe.task, recipe.name)
         counts = counts_of(recipe, runs[0].settings[recipe.task])
-        rows.append(row_of(recipe, made[key], seeds, timing=timings.get(key), counts=counts))
+        seeded = runs[0].settings[recipe.task].seeded(recipe)
+        rows.append(row_of(recipe, made[key], seeds, seeded=seeded, timing=timings.get(key), counts=counts))
     return Results(
         machine=machine_facts(),
         versions=versions(),
@@ -131,14 +135,48 @@ def make_alone(
     """Make the bundle of one recipe, and what it goes on from, with a share of the recipes' own steps.
 
     Raises:
-        InputError: The recipe makes no bundle.
+        InputError: The recipe makes no bundle, or `work` holds a run with other data or settings.
     """
-    wanted = options.recipes[0]
-    run = _Run(options, work=work, seed=seed, factor=factor)
+    run, wanted = _alone(options, seed=seed, factor=factor, work=work)
+    if wanted.engine != "onnx" or "cross" in wanted.stages:
+        raise InputError(
+            f"recipe {wanted.name} makes no bundle; it is there to be compared with. Choose another one."
+        )
     made = run.maker(wanted.task).make(wanted)
-    if made.bundle is None:
-        raise InputError(f"recipe {wanted.name} makes no bundle: {' '.join(made.notes)}")
-    return made, copied(run.settings[wanted.task].folder(wanted) / made.bundle, out, replace=replace)
+    return made, copied(run.settings[wanted.task].folder(wanted) / BUNDLE, out, replace=replace)
+
+
+def cross_alone(
+    options: Options, *, seed: int, factor: float, work: Path, out: Path, replace: bool = False
+) -> Made:
+    """Train the cross-encoder of one recipe, save it as a checkpoint, and measure it on held-out pairs.
+
+    Raises:
+        InputError: `work` holds a run with other data or settings, or `out` holds something.
+    """
+    if out.exists() and any(out.iterdir()) and not replace:
+        raise InputError(f"{out} holds something already. Choose another directory, or pass --replace.")
+    run, wanted = _alone(options, seed=seed, factor=factor, work=work)
+    maker = run.maker(wanted.task)
+    assert isinstance(maker, MatchRows)
+    made = maker.make(wanted)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    maker.cross(wanted).save_pretrained(str(temporary), create_model_card=False)
+    shutil.rmtree(out, ignore_errors=True)
+    temporary.rename(out)
+    return made
+
+
+def _alone(options: Options, *, seed: int, factor: float, work: Path) -> tuple[_Run, Recipe]:
+    """The run of one recipe, and the recipe; what `work` holds already must be the same run."""
+    recipes = in_order(options.recipes, options.known)
+    fingerprint = _fingerprint(options, recipes) | {"share of steps": str(factor), "seed": str(seed)}
+    plan = Plan.read(work, fingerprint)
+    if plan is None:
+        plan = Plan(factor, 1, fingerprint, 0.0, _precision(options)[0])
+        plan.write(work)
+    options = replace(options, bf16=plan.bf16)
+    return _Run(options, work=work, seed=seed, factor=factor), options.recipes[0]
 
 
 class _Run:
@@ -157,7 +195,7 @@ class _Run:
                 recipes={name: recipe for (of, name), recipe in options.known.items() if of == task},
                 base=options.base,
                 base_licence=options.base_licence,
-                bf16=options.bf16,
+                bf16=bool(options.bf16),
                 max_tokens=most,
             )
             for task in options.data
@@ -195,14 +233,14 @@ def _plan(options: Options, recipes: Sequence[Recipe], work: Path, say: Say) -> 
     if plan is not None:
         say(f"Going on with the comparison in {work}.")
         return plan
+    bf16, pass_s = _precision(options)
     plan = make_plan(
         recipes,
-        pass_s={
-            task: pass_seconds(options.base, x.texts, bf16=options.bf16) for task, x in options.data.items()
-        },
+        pass_s=pass_s,
         texts={task: data.held_out for task, data in options.data.items()},
         budget_s=options.budget_s,
         fingerprint=fingerprint,
+        bf16=bf16,
     )
     plan.write(work)
     say(
@@ -210,6 +248,19 @@ def _plan(options: Options, recipes: Sequence[Recipe], work: Path, say: Say) -> 
         f"steps: about {plan.expected_s / 60:.0f} minutes."
     )
     return plan
+
+
+def _precision(options: Options) -> tuple[bool, dict[str, float]]:
+    """Say whether to train in bfloat16, and the seconds of a pass over each task's texts so.
+
+    Where it is not asked for it is measured: some processors name bfloat16 among their flags and are slower in it.
+    """
+    passes = {
+        bf16: {task: pass_seconds(options.base, x.texts, bf16=bf16) for task, x in options.data.items()}
+        for bf16 in ([False, True] if options.bf16 is None else [options.bf16])
+    }
+    bf16 = min(passes, key=lambda one: sum(passes[one].values()))
+    return bf16, passes[bf16]
 
 
 def _make_all(runs: Sequence[_Run], recipes: Sequence[Recipe], say: Say) -> dict[Key, list[Made]]:
@@ -232,7 +283,7 @@ def _make(run: _Run, recipe: Recipe) -> Made:
     setting = run.settings[recipe.task]
     try:
         row = run.maker(recipe.task).make(recipe)
-    except (DualtowerError, RuntimeError, ValueError, ArithmeticError, LookupError, TypeError) as exc:
+    except Exception as exc:  # of any library that it went through; the other rows do not depend on it
         log.exception("row %s of %s failed", recipe.name, recipe.task)
         row = Made(failed=f"{type(exc).__name__}: {exc}")
     row.write(setting.folder(recipe))
@@ -277,7 +328,7 @@ def _fingerprint(options: Options, recipes: Sequence[Recipe]) -> dict[str, str]:
     facts: dict[str, Any] = {
         "set of data": {task: data.facts() for task, data in options.data.items()},
         "list of recipes": [recipe.to_dict() for recipe in recipes],
-        "base": options.base or "default",
+        "base": model_key(load_tower(options.base)),
         "budget": options.budget_s,
         "precision of training": options.bf16,
     }

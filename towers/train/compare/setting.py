@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from towers.train.compare.results import write_whole
 from towers.train.pretraining.pretrain import PretrainRecipe
 from towers.train.recipe import Recipe
-from towers.train.sentiment import MAX_TOKENS
+from towers.train.sentiment import MAX_TOKENS, SentimentRecipe
 
 BUNDLE = "bundle"
 _ROW = "row.json"
@@ -20,6 +20,7 @@ LEAST_STEPS = 8
 # A classifier's new head starts from nothing, and all rows that go on from it would compare guesses: 64 steps of 32
 # texts bring SST-5 off the ground.
 LEAST_STEPS_OF_HEAD = 64
+_TRAINING = {"pretrain", "distil", "tune", "exits", "cross", "scorer"}  # stages that draw from a seed
 # Held-out texts that the loss of further pretraining is measured on: at full length, and at the least.
 _PROBE_TEXTS, _LEAST_PROBE_TEXTS = 1000, 200
 
@@ -75,6 +76,38 @@ class Setting:
             "max_tokens": self.max_tokens,
         }
         return replace(stage, **{name: value for name, value in wanted.items() if name in known})  # type: ignore[type-var]
+
+    def seeded(self, recipe: Recipe) -> bool:
+        """Say whether a recipe, or what it goes on from, trains anything: only then does the seed play a part."""
+        start = self.recipes.get(recipe.start)
+        return bool(_TRAINING & set(recipe.stages)) or (start is not None and self.seeded(start))
+
+    def tuning(self, recipe: Recipe) -> SentimentRecipe:
+        """Return the settings, as they are followed, of the [tune] that a sentiment recipe ends in or goes on from."""
+        if "tune" in recipe.stages:
+            tune: SentimentRecipe = self._followed(recipe, "tune")
+            return tune
+        start = self.recipes.get(recipe.start)
+        return SentimentRecipe(seed=self.seed) if start is None else self.tuning(start)
+
+    def told(self, recipe: Recipe) -> dict[str, Any]:
+        """Return what a manifest says: a recipe's settings as they were followed, and those of what it goes on from."""
+        stages = {name: asdict(self._followed(recipe, name)) for name in recipe.stages}
+        others = {name: self.recipes.get(getattr(recipe, name)) for name in ("start", "teacher")}
+        return (
+            recipe.to_dict()
+            | {"stages": stages, "seed": self.seed, "share_of_steps": self.factor}
+            | {name: self.told(other) for name, other in others.items() if other is not None}
+        )
+
+    def _followed(self, recipe: Recipe, name: str) -> Any:
+        """The settings of a stage with the steps that it gets here."""
+        stage = recipe.stages[name]
+        if name not in _TRAINING:
+            return stage
+        if not hasattr(stage, "steps"):  # the scorer, which trains to its end
+            return replace(stage, seed=self.seed)
+        return self.scaled(stage, least=least_steps(recipe, stage))
 
     def pretraining(self, stage: PretrainRecipe, *, texts: int) -> PretrainRecipe:
         """Return further pretraining's settings; few steps are measured less often, and on fewer of its `texts`."""

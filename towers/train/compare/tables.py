@@ -189,7 +189,7 @@ def _quality_cell(one: Compared) -> Cell:
     if one.row.quality is None:
         return Cell()
     values = [100 * value for value in one.row.quality.values]
-    alone = "one seed" if one.row.steps else UNTRAINED
+    alone = "one seed" if one.row.seeded else UNTRAINED
     under = between(min(values), max(values)) if len(values) > 1 else alone
     return Cell(f"{one.quality:.2f}", under, one.quality)
 

@@ -35,6 +35,7 @@ def row_of(
     made: Sequence[Made],
     seeds: Sequence[int],
     *,
+    seeded: bool,
     timing: Timing | None,
     counts: Sequence[Counts],
 ) -> Row:
@@ -44,6 +45,7 @@ def row_of(
         recipe: What it was made from.
         made: One for each seed.
         seeds: The seeds.
+        seeded: Whether they play a part; of rows that are alike for all of them one is told.
         timing: None where nothing was timed.
         counts: Of the graphs that answer, the one that a query goes through first; empty where there are none.
     """
@@ -57,9 +59,8 @@ def row_of(
     }
     if failed is not None:
         return Row(**facts, seeds=list(seeds), failed=failed)
-    trained = made[0].steps > 0
-    used = list(seeds) if trained else [seeds[0]]
-    shown = made if trained else made[:1]
+    used = list(seeds) if seeded else [seeds[0]]
+    shown = made if seeded else made[:1]
     metric = made[0].metric
     others = {name for one in shown for name in one.quality} - {metric}
     quality = Measure(
@@ -75,6 +76,7 @@ def row_of(
         **facts,
         seeds=used,
         steps=made[0].steps,
+        seeded=seeded,
         trained_s=sum(one.seconds for one in shown),
         quality=quality,
         latency_ms=timing.one.scaled(1000) if timing else None,

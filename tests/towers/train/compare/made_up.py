@@ -44,6 +44,7 @@ def row(name: str, **fields: Any) -> Row:
         "against": "uncut",
         "seeds": SEEDS[: len(quality.values)],
         "steps": 800,
+        "seeded": True,
         "trained_s": 60.0,
         "quality": quality,
         "latency_ms": spread(2.0),
@@ -57,7 +58,7 @@ def row(name: str, **fields: Any) -> Row:
 
 
 def reference(**fields: Any) -> Row:
-    return row("uncut", **({"technique": 0, "against": "", "steps": 0} | fields))
+    return row("uncut", **({"technique": 0, "against": "", "steps": 0, "seeded": "steps" in fields} | fields))
 
 
 def failed(name: str, why: str, **fields: Any) -> Row:

@@ -69,11 +69,19 @@ def test_a_difference_is_established_by_every_seed(
 
 def test_what_was_not_trained_has_no_seeds() -> None:
     """Rounding a model to int8 gives the same every time; against trained rows its one value stands for all seeds."""
-    once = row("int8", steps=0, quality=measure(0.79))
+    once = row("int8", steps=0, seeded=False, quality=measure(0.79))
     assert difference(once, reference(quality=measure(0.80))) == Difference(pytest.approx(-1.0), UNTRAINED)
     assert difference(once, reference(steps=10, quality=measure(0.80, 0.81))) == Difference(
         pytest.approx(-1.5), WORSE
     )
+
+
+def test_a_seed_plays_a_part_where_what_came_before_was_trained() -> None:
+    """Half the layers in int8 took no step of their own, but those that they go on from were distilled."""
+    later = row("cut-int8", steps=0, quality=measure(0.79))
+    assert difference(later, reference(quality=measure(0.80))) == Difference(pytest.approx(-1.0), UNKNOWN)
+    spread = row("cut-int8", steps=0, quality=measure(0.78, 0.79, 0.81))
+    assert difference(spread, reference(quality=measure(0.80))) == Difference(pytest.approx(-1.0), OPEN)
 
 
 def test_a_row_is_held_against_its_reference() -> None:
