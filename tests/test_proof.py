@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import itertools
 import json
 import re
@@ -27,8 +25,6 @@ from benchmarks.proof.numbers import percentile_of, slope, together
 from benchmarks.proof.services import Memory, Service, family, shared_directories
 from benchmarks.proof.wrk import WRK, Load, of_several, read_outcome
 from index.releases import Releases
-from service.keys import Keys, new_key
-from service.settings import load_settings
 from tests.conftest import TINY
 from tests.service.served import eventually, make_release
 from towers import Bundle
@@ -225,21 +221,3 @@ def test_tests_of_the_proof_exist() -> None:
         text = (ROOT / "tests" / "service" / file).read_text(encoding="utf-8")
         for name in names:
             assert re.search(rf"(def|class) {name}\b", text), test
-
-
-def test_a_key_is_compared_with_all_keys_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever fits, and if none does: as many comparisons, each of them hmac's, of hashes and not of keys."""
-    keys, lines = zip(*(new_key(name) for name in ("shop", "batch", "night")), strict=True)
-    compared: list[bytes] = []
-
-    def counting(one: bytes, other: bytes) -> bool:
-        compared.append(one)
-        return compare(one, other)
-
-    compare = hmac.compare_digest
-    monkeypatch.setattr(hmac, "compare_digest", counting)
-    known = Keys(load_settings(api_keys=",".join(lines)))
-    for key, name in zip((*keys, "dt-unknown", ""), ("shop", "batch", "night", None, None), strict=True):
-        compared.clear()
-        assert known.name_of(key.encode()) == name
-        assert compared == [hashlib.sha256(key.encode()).digest()] * 3

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
 import os
 from pathlib import Path
@@ -84,3 +85,21 @@ def test_a_line_that_is_none_is_refused_without_being_quoted(line: str) -> None:
 def test_a_name_is_fit_for_logs_and_metrics() -> None:
     with pytest.raises(InputError, match="letters, digits"):
         new_key('shop"} 1')
+
+
+def test_a_key_is_compared_with_all_keys_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever fits, and if none does: as many comparisons, each of them hmac's, of hashes and not of keys."""
+    keys, lines = zip(*(new_key(name) for name in ("shop", "batch", "night")), strict=True)
+    compared: list[bytes] = []
+
+    def counting(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return compare(one, other)
+
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    known = Keys(load_settings(api_keys=",".join(lines)))
+    for key, name in zip((*keys, "dt-unknown", ""), ("shop", "batch", "night", None, None), strict=True):
+        compared.clear()
+        assert known.name_of(key.encode()) == name
+        assert compared == [hashlib.sha256(key.encode()).digest()] * 3

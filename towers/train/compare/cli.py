@@ -35,8 +35,9 @@ from towers.train.write import check_target
 _REPORT = "report.json"
 _WORK = "work"
 _UNITS = {"s": 1, "m": 60, "h": 3600}
-# Below this budget fewer rows are held out: measuring must leave time for training.
-_SHORT_BUDGET_S, _FEW_HELD_OUT, _HELD_OUT = 3600, 1000, 5000
+# Rows that are held out, for each second, at least and at most: every row of the table answers all of them, and must
+# leave time for training.
+_HELD_OUT_A_SECOND, _FEW_HELD_OUT, _HELD_OUT = 0.6, 500, 5000
 # Training pairs that are used, for each second: several rows encode all of them, some 400 texts a second.
 _PAIRS_A_SECOND = 6
 
@@ -191,10 +192,16 @@ def quiet_libraries() -> None:
     """Dozens of trainings would print a bar and a table each; what failed is told by the rows."""
     import datasets
     import transformers
+    from transformers.trainer_callback import PrinterCallback
 
+    PrinterCallback.on_log = _say_nothing  # type: ignore[method-assign]
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     datasets.disable_progress_bars()
+
+
+def _say_nothing(*arguments: Any, **more: Any) -> None:
+    """In place of what a Trainer without a bar prints."""
 
 
 def _options(
@@ -210,7 +217,7 @@ def _options(
     budget_s = seconds_of(budget)
     wanted = find_recipes([name.strip() for name in recipes.split(",") if name.strip()])
     extra = tuple(read_short_texts(unlabelled)) if unlabelled else ()
-    most = _FEW_HELD_OUT if budget_s < _SHORT_BUDGET_S else _HELD_OUT
+    most = min(_HELD_OUT, max(_FEW_HELD_OUT, round(_HELD_OUT_A_SECOND * budget_s)))
     match, sentiment = _data(files, extra=extra, most=most, most_train=round(_PAIRS_A_SECOND * budget_s))
     return Options(
         match=match,

@@ -247,6 +247,11 @@ def _plan(options: Options, recipes: Sequence[Recipe], work: Path, say: Say) -> 
         f"{len(recipes)} rows, {plan.seeds} seed{'s' * (plan.seeds > 1)}, {100 * plan.factor:.3g}% of the recipes' "
         f"steps: about {plan.expected_s / 60:.0f} minutes."
     )
+    if plan.expected_s > options.budget_s:
+        say(
+            f"That is more than the {options.budget_s / 60:.0f} minutes of the budget; fewer steps train nothing. "
+            "Fewer --recipes take less."
+        )
     return plan
 
 
