@@ -2,7 +2,8 @@
 
 Rows are timed in groups, because not all models fit into memory at once; within a group they take turns. Every group
 holds the task's reference as well. What it took there, against the first group, scales the group's other rows, so that
-no ratio comes from two different minutes.
+no ratio comes from two different minutes. Its own noise falls on all rows of a group by that, so it has several turns
+for each of theirs: with one, rows of the same graph came out 1.4 times as slow as the reference (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from towers.bundle import Bundle, open_bundle
@@ -18,7 +20,8 @@ from towers.train.compare.results import Spread
 from towers.train.compare.timing import interleaved
 
 BATCH = 32  # texts in a batch, as a service or an indexing job has them at hand
-ROUNDS = 5
+ROUNDS = 9
+_REFERENCE_TURNS = 3  # of the reference in a round
 _GROUP = 8  # float32 models of 90 MB each, twice while ONNX Runtime packs them
 _SAMPLE = 64  # different texts that the calls go round
 
@@ -71,7 +74,8 @@ def time_rows(
     timings: dict[tuple[str, str], Timing] = {}
     for number, group in enumerate(groups):
         members = ([base] if base else []) + group
-        found = _time_group(members, list(texts[:_SAMPLE]), rounds=rounds, seed=seed + number)
+        turns = [_REFERENCE_TURNS if one is base else 1 for one in members]
+        found = _time_group(members, turns, list(texts[:_SAMPLE]), rounds=rounds, seed=seed + number)
         if base is not None and base.key in timings:
             found = _like(timings[base.key], found, base.key)
         timings = found | timings  # what the first group says of the reference stays
@@ -100,19 +104,34 @@ def sentiment_calls(path: Path) -> Calls:
 
 
 def _time_group(
-    members: Sequence[Contestant], texts: list[str], *, rounds: int, seed: int
+    members: Sequence[Contestant], turns: Sequence[int], texts: list[str], *, rounds: int, seed: int
 ) -> dict[tuple[str, str], Timing]:
     calls: dict[str, Call] = {}
     batch = (texts * (1 + BATCH // max(1, len(texts))))[:BATCH]
     for number, member in enumerate(members):
         one, many = member.open()
-        calls[f"{number} one"] = _round(one, texts)
-        calls[f"{number} batch"] = _always(many, batch)
+        for turn in range(turns[number]):
+            calls[f"{number} one {turn}"] = _round(one, texts)
+            calls[f"{number} batch {turn}"] = _always(many, batch)
     spreads = interleaved(calls, rounds=rounds, seed=seed)
+
+    def all_turns(number: int, what: str) -> Spread:
+        return _together([spreads[f"{number} {what} {turn}"] for turn in range(turns[number])])
+
     return {
-        member.key: Timing(spreads[f"{number} one"], spreads[f"{number} batch"])
+        member.key: Timing(all_turns(number, "one"), all_turns(number, "batch"))
         for number, member in enumerate(members)
     }
+
+
+def _together(turns: Sequence[Spread]) -> Spread:
+    """Several turns of one call in each round as one spread."""
+    return Spread(
+        median([one.median for one in turns]),
+        min(one.lowest for one in turns),
+        max(one.highest for one in turns),
+        sum(one.rounds for one in turns),
+    )
 
 
 def _round(call: Callable[[str], object], texts: Sequence[str]) -> Call:

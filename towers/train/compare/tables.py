@@ -230,7 +230,8 @@ def _steps_cell(one: Compared) -> Cell:
 
 
 def _notes_cell(one: Compared) -> Cell:
-    shipped = [] if one.row.bundle is not None else ["cannot be shipped"]
+    told = any(note.startswith("cannot be shipped") for note in one.row.notes)
+    shipped = [] if one.row.bundle is not None or told else ["cannot be shipped"]
     notes = "; ".join([*shipped, *map(printable, one.row.notes)])
     return Cell(notes or NOTHING, sort=notes or None)
 
