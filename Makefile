@@ -7,7 +7,7 @@ DEV := .venv
 
 PINS := pyproject.toml constraints.txt
 SOURCES := README.md LICENSE dualtower.py $(shell find towers index service -type f -not -name '*.pyc')
-BENCHMARKS := titles query batching scoring serving index_build quality sentiment bilingual cut_distil early_exit
+BENCHMARKS := titles query batching scoring serving index_build quality sentiment bilingual techniques cut_distil early_exit
 PROOF := contract load soak faults rates
 # In a recipe: the pins that are newer than the environment. All of them where there is none; none when only sources are.
 NEW_PINS = $(filter $(PINS),$?)
