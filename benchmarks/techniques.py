@@ -55,7 +55,6 @@ def main() -> None:
             for language, results in both.items()
         }
         | {"data": {language: {t: vars(d) for t, d in r.data.items() if d} for language, r in both.items()}}
-        | {"commands": {language: results.command for language, results in both.items()}}
     )
 
 
@@ -78,7 +77,11 @@ def compared(
             more += ["--recipes", "int8,cut-spread"]
         tables = [data_file(options, file) for file in files]
         dualtower("compare", *tables, "--budget", options.budget, "--out", out, *more)
-    return Results.read(out / "report.json")
+    found = Results.read(out / "report.json")
+    missing = {row.name for row in found.rows if row.failed}
+    if missing:
+        print(f"{name}: failed rows {', '.join(sorted(missing))}", file=sys.stderr)
+    return found
 
 
 def dualtower(*arguments: object) -> None:

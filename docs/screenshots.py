@@ -26,7 +26,7 @@ OUT = ROOT / "docs" / "screenshots"
 SIZES = {"desktop": (1280, 2400), "phone": (390, 4200)}  # as high as all boxes: one picture holds each whole
 LARGEST = 150_000  # bytes: they are looked at on phones, too
 
-QUERY = "get rid of mice without killing them"
+QUERY = "somebody stole my card"
 MATCH = "cover for velora x6"
 TEXT = "Absolutely love this kettle!"
 CHINESE = ("iphone15 手机套 摔不坏的", "信用卡还款日能往后挪吗", "拿在手里挺有分量，喜欢。")
