@@ -152,10 +152,9 @@ def cross_alone(
     """Train the cross-encoder of one recipe, save it as a checkpoint, and measure it on held-out pairs.
 
     Raises:
-        InputError: `work` holds a run with other data or settings, or `out` holds something.
+        InputError: `work` holds a run with other data or settings, or `out` may not be replaced.
     """
-    if out.exists() and any(out.iterdir()) and not replace:
-        raise InputError(f"{out} holds something already. Choose another directory, or pass --replace.")
+    _check_checkpoint_target(out, replace=replace)
     run, wanted = _alone(options, seed=seed, factor=factor, work=work)
     maker = run.maker(wanted.task)
     assert isinstance(maker, MatchRows)
@@ -165,6 +164,15 @@ def cross_alone(
     shutil.rmtree(out, ignore_errors=True)
     temporary.rename(out)
     return made
+
+
+def _check_checkpoint_target(out: Path, *, replace: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / "config.json").is_file():
+        raise InputError(f"{out} exists and is no checkpoint. Choose another directory.")
+    if not replace:
+        raise InputError(f"{out} already holds a checkpoint. Choose another directory, or pass --replace.")
 
 
 def _alone(options: Options, *, seed: int, factor: float, work: Path) -> tuple[_Run, Recipe]:

@@ -223,6 +223,60 @@ def test_one_recipe_makes_one_bundle(
     assert said["steps"] == 8
 
 
+def test_other_settings_do_not_go_on_with_the_work_of_a_recipe(
+    inputs: tuple[list[Path], str], checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was trained with other steps would be taken for what was asked; the same command goes on."""
+    files, recipes = inputs
+    half = recipes.split(",")[1]
+    line = [
+        "recipe",
+        half,
+        str(files[0]),
+        "--out",
+        str(tmp_path / "bundle"),
+        "--base",
+        str(checkpoint),
+        "--float32",
+    ]
+    assert dualtower.main(line) == 0
+    first = open_bundle(tmp_path / "bundle").bundle_id
+    assert dualtower.main([*line, "--replace"]) == 0
+    assert open_bundle(tmp_path / "bundle").bundle_id == first
+    capsys.readouterr()
+    assert dualtower.main([*line, "--replace", "--steps", "2"]) == 2
+    assert "another share of steps" in capsys.readouterr().err
+    assert open_bundle(tmp_path / "bundle").bundle_id == first
+
+
+def test_a_cross_encoder_is_saved_as_a_checkpoint(
+    inputs: tuple[list[Path], str], checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that teaches; a directory of something else is left alone, and so is what makes no bundle at all."""
+    from towers.train.cross.cross_encoder import cross_scores, load_teacher
+
+    files, _ = inputs
+    recipe, out = tmp_path / "cross.toml", tmp_path / "cross"
+    recipe.write_text(
+        HEAD.replace('"full"', '""') + 'tasks = ["match"]\n[cross]\nsteps = 8\nbatch_size = 8\n'
+    )
+    line = ["recipe", str(recipe), str(files[0]), "--base", str(checkpoint), "--float32", "--out"]
+    assert dualtower.main([*line, str(out)]) == 0
+    said = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert said["checkpoint"] == str(out)
+    assert 0 <= said["auc"] <= 1
+    assert cross_scores(load_teacher(out), ["red shoes"], ["blue coat"]).shape == (1,)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("mine")
+    assert dualtower.main([*line, str(other), "--replace"]) == 2
+    assert "is no checkpoint" in capsys.readouterr().err
+    assert (other / "letter.txt").read_text() == "mine"
+    torch = ["recipe", "match:torch", str(files[0]), "--base", str(checkpoint), "--out", str(tmp_path / "x")]
+    assert dualtower.main(torch) == 2
+    assert "makes no bundle" in capsys.readouterr().err
+
+
 def test_no_text_is_in_two_parts(inputs: tuple[list[Path], str]) -> None:
     """What the table is measured on was neither trained on nor tuned on, nor was it distilled from."""
     pairs = match_data([read_pair_set(inputs[0][0])], seed=3)
