@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from tests.towers.train.compare.test_run import tables
 from towers import open_bundle
 from towers.labelled import read_texts
+from towers.train.compare import run
 from towers.train.compare.cli import quiet_libraries
 from towers.train.compare.data import match_data, text_data
+from towers.train.compare.measure import time_rows
 from towers.train.compare.results import Results, Row
 from towers.train.compare.run import Options, compare
 from towers.train.data import read_pair_set
@@ -49,7 +52,11 @@ def finished(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
         base=str(checkpoint),
     )
     work = tmp_path_factory.mktemp("work")
-    return compare(options, work=work, say=print), work
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            run, "time_rows", partial(time_rows, rounds=1)
+        )  # how long rows take is of no interest here
+        return compare(options, work=work, say=print), work
 
 
 def row(results: Results, task: str, name: str) -> Row:
