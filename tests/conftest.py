@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.redis_server import RedisServer
+from tests.tools import need
 from towers import Bundle, open_bundle
 
 settings.register_profile("dualtower", deadline=None)  # wall-clock limits fail on a busy machine
@@ -49,18 +49,10 @@ def tiny_exits_copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(TINY_EXITS, tmp_path / "bundle"))
 
 
-def _redis_or_skip() -> None:
-    if shutil.which("redis-server") is None:
-        reason = "redis-server is not installed (Debian: apt-get install redis-server)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """The URL of a real Redis server that lives as long as the test run."""
-    _redis_or_skip()
+    need("redis-server", "redis-server")
     with RedisServer() as server:
         yield server.url
 
@@ -68,7 +60,7 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture
 def redis_factory() -> Iterator[Callable[[], RedisServer]]:
     """Makes real Redis servers that a test may stop and start again; all are stopped at its end."""
-    _redis_or_skip()
+    need("redis-server", "redis-server")
     servers: list[RedisServer] = []
 
     def make() -> RedisServer:

@@ -7,19 +7,18 @@ import importlib
 import importlib.metadata
 import os
 import re
-import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from service.settings import PREFIX, Settings
+from tests.tools import do_without, need
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -97,7 +96,7 @@ def package_files() -> list[str]:
 def test_every_data_file_is_in_the_package() -> None:
     """Whatever lies in a package and is no Python file, such as the default bundle, is named as package data."""
     if not (ROOT / ".git").exists():
-        pytest.skip("not a clone: git says which files belong to the project")
+        do_without("not a clone: git says which files belong to the project")
     patterns = [
         f"{package}/{pattern.replace('**/', '')}"
         for package, patterns in PROJECT["tool"]["setuptools"]["package-data"].items()
@@ -129,10 +128,9 @@ def compose() -> dict[str, Any]:
 
 def test_compose_file_is_valid() -> None:
     """The compose tool reads docker-compose.yml without complaint."""
-    if shutil.which("docker-compose") is None:
-        pytest.skip("docker-compose is not installed (Debian: apt-get install docker-compose)")
+    program = need("docker-compose", "docker-compose")
     done = subprocess.run(
-        ["docker-compose", "--profile", "monitoring", "config", "--quiet"],
+        [program, "--profile", "monitoring", "config", "--quiet"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -182,9 +180,8 @@ def test_the_builder_gets_what_the_wheel_is_made_of() -> None:
 
 def test_make_lists_its_targets() -> None:
     """`make` alone says what there is, one line a target, and does nothing."""
-    if shutil.which("make") is None:
-        pytest.skip("make is not installed")
+    make = need("make", "make")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    done = subprocess.run(["make"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([make], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     listed = [line.split()[1] for line in done.stdout.splitlines()]
     assert listed == ["help", "demo", "test", "check", "bundle", "walk", "benchmarks", "proof", "clean"]

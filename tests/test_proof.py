@@ -23,10 +23,11 @@ from benchmarks.proof.contract import TESTS, read_junit
 from benchmarks.proof.load import memory_rows
 from benchmarks.proof.numbers import percentile_of, slope, together
 from benchmarks.proof.services import Memory, Service, family, shared_directories
-from benchmarks.proof.wrk import WRK, Load, of_several, read_outcome
+from benchmarks.proof.wrk import Load, of_several, read_outcome
 from index.releases import Releases
 from tests.conftest import TINY
 from tests.service.served import eventually, make_release
+from tests.tools import need
 from towers import Bundle
 
 SAID = (
@@ -168,9 +169,9 @@ class Answers(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.mark.skipif(WRK is None, reason="wrk is not installed (Debian: apt-get install wrk)")
 def test_wrk_posts_the_bodies_in_their_order_and_counts_the_answers(tmp_path: Path) -> None:
     """What the server saw is what the script says, for a real wrk that is ended before its time."""
+    need("wrk", "wrk")
     Answers.seen = []
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         thread = threading.Thread(target=server.serve_forever)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -16,18 +15,15 @@ from rich.console import Console
 from index.build import BuildOptions, index_titles
 from index.progress import Reporter
 from index.releases import Releases
-from tests.integration.browser import TITLES, Visit, Visits, chromium, launched
+from tests.integration.browser import TITLES, Visit, Visits, launched
 from tests.service.served import Served
+from tests.tools import need
 from towers import Bundle
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if chromium() is None:
-        reason = "chromium is not installed (Debian: apt-get install chromium fonts-noto-cjk)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    need("chromium", "chromium fonts-noto-cjk")
     with sync_playwright() as playwright, launched(playwright) as browser:
         yield browser
 
