@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.common import Report, data_file, environment, opened, option_parser, parse, run
 from towers.train.compare.compared import Compared, TaskView, views_of
-from towers.train.compare.results import TASKS, Results
+from towers.train.compare.results import Results
 
 ENGLISH = ("match/en/qqp_dev.jsonl.gz", "sentiment/en/sst5_train.jsonl.gz")
 CHINESE = ("match/zh/lcqmc_dev.jsonl.gz", "sentiment/zh/smp2020_train.jsonl.gz")
@@ -45,14 +45,14 @@ def main() -> None:
     english = compared(options, "english", ENGLISH)
     chinese = compared(options, "chinese", CHINESE, base=chinese_base(options))
     both = dict(zip(LANGUAGES, (english, chinese), strict=True))
-    for task in TASKS:
-        views = {language: view_of(results, task) for language, results in both.items()}
-        metrics = " and ".join(dict.fromkeys(view.metric for view in views.values()))
-        report.table(f"{task}, {metrics}", columns(), table_rows(list(views.values())))
+    views = {language: views_of(results) for language, results in both.items()}
+    for of_task in zip(*views.values(), strict=True):
+        metrics = " and ".join(dict.fromkeys(view.metric for view in of_task))
+        report.table(f"{of_task[0].task}, {metrics}", columns(), table_rows(of_task))
     report.finish(
         {
-            language: {f"{row.task}:{row.name}": facts(results, row.task, row.name) for row in results.rows}
-            for language, results in both.items()
+            language: {f"{view.task}:{one.row.name}": facts(one) for view in found for one in view.rows}
+            for language, found in views.items()
         }
         | {"data": {language: {t: vars(d) for t, d in r.data.items() if d} for language, r in both.items()}}
     )
@@ -77,21 +77,13 @@ def compared(
             more += ["--recipes", "int8,cut-spread"]
         tables = [data_file(options, file) for file in files]
         dualtower("compare", *tables, "--budget", options.budget, "--out", out, *more)
-    found = Results.read(out / "report.json")
-    missing = {row.name for row in found.rows if row.failed}
-    if missing:
-        print(f"{name}: failed rows {', '.join(sorted(missing))}", file=sys.stderr)
-    return found
+    return Results.read(out / "report.json")
 
 
 def dualtower(*arguments: object) -> None:
     """Run a command of dualtower as a user would."""
     command = [sys.executable, "-m", "dualtower", *map(str, arguments)]
     subprocess.run(command, check=True, stdout=sys.stderr, env=environment())
-
-
-def view_of(results: Results, task: str) -> TaskView:
-    return next(view for view in views_of(results) if view.task == task)
 
 
 def columns() -> tuple[str, ...]:
@@ -118,9 +110,8 @@ def cells(one: Compared) -> tuple[str, ...]:
     )
 
 
-def facts(results: Results, task: str, name: str) -> dict[str, object]:
+def facts(one: Compared) -> dict[str, object]:
     """What stands in the JSON of one row."""
-    one = next(one for one in view_of(results, task).rows if one.row.name == name)
     row = one.row
     return {
         "failed": row.failed,

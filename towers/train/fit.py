@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from towers.errors import InputError
 from towers.train.adversarial import AdversarialRecipe
-from towers.train.base import load_tower
+from towers.train.base import base_key, load_tower
 from towers.train.cross.cross_encoder import CrossRecipe
 from towers.train.cross.taught import Score, dev_texts, find_teacher, taught_pairs
 from towers.train.data import PairSet, Split, split_pairs
@@ -329,7 +329,7 @@ def _fingerprint(sets: Sequence[PairSet], checkpoint: str | Path | None, recipe:
     settings |= {"adversarial": asdict(recipe.adversarial) if recipe.adversarial else None}
     return {
         "data": data.hexdigest(),
-        "base": str(checkpoint or "default"),
+        "base": base_key(checkpoint),
         "settings": json.dumps(settings, sort_keys=True),
     }
 

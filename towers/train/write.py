@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ from onnx import TensorProto
 from onnx.external_data_helper import set_external_data
 
 from towers.bundle import LAYOUT, TITLE_TOWER, Bundle, Manifest, file_entry, open_bundle
-from towers.errors import BundleError, InputError
+from towers.errors import BundleError
 from towers.train.distillation.title_tower import raw_bytes, title_tower_sha256, with_claim, without_claim
 from towers.train.exporting.export import copy_graph
+from towers.train.whole import check_replaceable, whole_directory
 
 _SMALLEST_SHARED = (
     1024  # bytes; smaller tensors stay inside their graph, where they cost less than their reference
@@ -96,18 +96,9 @@ def write_bundle(out: Path, parts: Parts, *, replace: bool = False) -> Bundle:
         InputError: `out` exists and may not be replaced.
     """
     check_target(out, replace=replace)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = out.with_name(f".{out.name}.building-{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
-    try:
-        building.mkdir()
+    with whole_directory(out) as building:
         _write_files(building, parts)
         open_bundle(building)
-        if out.exists():
-            shutil.rmtree(out)
-        building.rename(out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return open_bundle(out)
 
 
@@ -117,12 +108,7 @@ def check_target(out: Path, *, replace: bool) -> None:
     Raises:
         InputError: It exists and is not empty, and `replace` is off or it is no bundle.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / LAYOUT.manifest).is_file():
-        raise InputError(f"{out} exists and is no bundle; nothing was written. Choose another directory.")
-    if not replace:
-        raise InputError(f"{out} already holds a bundle. Choose another directory, or pass --replace.")
+    check_replaceable(out, what="bundle", marker=LAYOUT.manifest, replace=replace)
 
 
 def share_weights(graphs: Mapping[str, onnx.ModelProto], weights: Path) -> None:

@@ -48,7 +48,7 @@ def extend_command(
     ] = _DEFAULTS.max_tokens,
 ) -> None:
     """Give an English tower Chinese words that start from their translations; train or distil it afterwards."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and (out.is_file() or any(out.iterdir())):
         raise InputError(f"{out} exists already. Choose another directory.")
     tower = load_tower(base)
     dictionary = read_dictionary(packaged_dictionary())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from towers.train.base import load_classifier
 from towers.train.classifiers.tune_training import Setting, TuneRecipe, evaluating, make_trainer
+from towers.train.whole import whole_directory
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -135,13 +135,10 @@ def _keeper(evaluations: int) -> Any:
 
 def _save(folder: Path, model: Any, tokenizer: Any, number: int) -> None:
     """Save a trial's model in the place of an earlier one, whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.cpu().save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    (temporary / _NUMBER).write_text(json.dumps(number), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with whole_directory(folder) as made:
+        model.cpu().save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        (made / _NUMBER).write_text(json.dumps(number), encoding="utf-8")
 
 
 def _open(setting: Setting) -> Study:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 
 from towers.bundle import LAYOUT, Bundle
 from towers.errors import InputError
-from towers.train.base import load_tower
+from towers.train.base import base_key, load_tower
 from towers.train.card import model_card
 from towers.train.compare.classify import SentimentRows
 from towers.train.compare.data import MatchData, TextData
@@ -32,10 +31,11 @@ from towers.train.compare.results import Results
 from towers.train.compare.setting import BUNDLE, Made, Setting
 from towers.train.compare.ship import copied
 from towers.train.compare.tell import counts_of, curves_of, data_facts, machine_facts, row_of, versions
-from towers.train.distillation.teacher import model_key
+from towers.train.cross.cross_encoder import CROSS_FACTS, save_cross
 from towers.train.exporting.assemble import tower_parts
 from towers.train.recipe import Recipe, shipped_recipes
 from towers.train.sentiment import MAX_TOKENS
+from towers.train.whole import check_replaceable
 from towers.train.write import write_bundle
 
 FIRST_SEED = 13
@@ -154,25 +154,13 @@ def cross_alone(
     Raises:
         InputError: `work` holds a run with other data or settings, or `out` may not be replaced.
     """
-    _check_checkpoint_target(out, replace=replace)
+    check_replaceable(out, what="cross-encoder that was trained here", marker=CROSS_FACTS, replace=replace)
     run, wanted = _alone(options, seed=seed, factor=factor, work=work)
     maker = run.maker(wanted.task)
     assert isinstance(maker, MatchRows)
     made = maker.make(wanted)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    maker.cross(wanted).save_pretrained(str(temporary), create_model_card=False)
-    shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
+    save_cross(maker.cross(wanted), out, run.settings[wanted.task].scaled(wanted.stages["cross"]))
     return made
-
-
-def _check_checkpoint_target(out: Path, *, replace: bool) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / "config.json").is_file():
-        raise InputError(f"{out} exists and is no checkpoint. Choose another directory.")
-    if not replace:
-        raise InputError(f"{out} already holds a checkpoint. Choose another directory, or pass --replace.")
 
 
 def _alone(options: Options, *, seed: int, factor: float, work: Path) -> tuple[_Run, Recipe]:
@@ -341,7 +329,7 @@ def _fingerprint(options: Options, recipes: Sequence[Recipe]) -> dict[str, str]:
     facts: dict[str, Any] = {
         "set of data": {task: data.facts() for task, data in options.data.items()},
         "list of recipes": [recipe.to_dict() for recipe in recipes],
-        "base": model_key(load_tower(options.base)),
+        "base": base_key(options.base),
         "budget": options.budget_s,
         "precision of training": options.bf16,
     }

@@ -10,6 +10,7 @@ from towers.bundle import LAYOUT, Bundle, check_files, open_bundle
 from towers.errors import InputError
 from towers.train.card import model_card
 from towers.train.compare.results import Results, Row
+from towers.train.whole import whole_directory
 from towers.train.write import Parts, check_target, read_parts, write_bundle
 
 
@@ -65,16 +66,9 @@ def copied(source: Path, out: Path, *, replace: bool) -> Bundle:
     """
     check_target(out, replace=replace)
     bundle = open_bundle(source)
-    building = out.with_name(f".{out.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, building)
-    check_files(building, bundle.manifest)
-    if replace:
-        shutil.rmtree(out, ignore_errors=True)
-    elif out.exists():
-        out.rmdir()  # check_target saw that it is empty
-    building.rename(out)
+    with whole_directory(out) as copy:
+        shutil.copytree(source, copy, dirs_exist_ok=True)
+        check_files(copy, bundle.manifest)
     return open_bundle(out)
 
 

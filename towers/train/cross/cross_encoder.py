@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,20 +20,21 @@ import torch
 from numpy.typing import NDArray
 
 from towers.errors import InputError
-from towers.train.base import resolve_checkpoint
+from towers.train.base import base_key, resolve_checkpoint
 from towers.train.cross.cross_cost import (
     cost_per_thousand as cost_per_thousand,  # found here, beside what it times
 )
 from towers.train.data import PairSet, Split
 from towers.train.exporting.export import _quiet as quiet
 from towers.train.trainer import after_training, common_arguments, newest_checkpoint
+from towers.train.whole import whole_directory
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 Floats = NDArray[np.float32]
 
-_RECIPE = "cross.json"
+CROSS_FACTS = "cross.json"  # beside a cross-encoder that was trained here
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,12 @@ def fit_cross(
     if not resume:
         for folder in (finished, checkpoints):
             shutil.rmtree(folder, ignore_errors=True)
-    if (finished / _RECIPE).is_file():
+    if (finished / CROSS_FACTS).is_file():
         return load_cross(finished)
     torch.manual_seed(recipe.seed)  # the head starts at random
     model = load_cross(resolve_checkpoint(checkpoint), max_tokens=recipe.max_tokens)
     _train(model, columns, recipe, checkpoints)
-    _save(model, finished, recipe)
+    save_cross(model, finished, recipe)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return model
 
@@ -183,7 +183,7 @@ def _columns(sets: Sequence[PairSet], splits: Sequence[Split]) -> dict[str, list
 
 
 def _key(columns: dict[str, list[Any]], recipe: CrossRecipe, checkpoint: str | Path | None) -> str:
-    facts = [columns, asdict(recipe), str(checkpoint or "default")]
+    facts = [columns, asdict(recipe), base_key(checkpoint)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -211,11 +211,8 @@ def _train(
     model.eval()
 
 
-def _save(model: CrossEncoder, finished: Path, recipe: CrossRecipe) -> None:
+def save_cross(model: CrossEncoder, finished: Path, recipe: CrossRecipe) -> None:
     """Save the model whole or not at all; a plain checkpoint, which sentence-transformers loads as well."""
-    temporary = finished.with_name(f".{finished.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(str(temporary), create_model_card=False)
-    (temporary / _RECIPE).write_text(json.dumps(asdict(recipe), indent=2), encoding="utf-8")
-    shutil.rmtree(finished, ignore_errors=True)
-    temporary.rename(finished)
+    with whole_directory(finished) as folder:
+        model.save_pretrained(str(folder), create_model_card=False)
+        (folder / CROSS_FACTS).write_text(json.dumps(asdict(recipe), indent=2), encoding="utf-8")

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from towers.train.distillation.distil_losses import Distillation
 from towers.train.distillation.teacher import Halves, ask, matched_layers, model_key, token_ids
 from towers.train.fit import prepare_work
 from towers.train.trainer import newest_checkpoint, planned_arguments
+from towers.train.whole import whole_directory
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -393,10 +392,6 @@ def _only_item(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 def _save(student: nn.Module, finished: Path, facts: dict[str, Any]) -> None:
     """Save weights and facts whole or not at all."""
-    temporary = finished.with_name(f".{finished.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    torch.save(student.state_dict(), temporary / _WEIGHTS)
-    (temporary / _RESULT).write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    shutil.rmtree(finished, ignore_errors=True)
-    temporary.rename(finished)
+    with whole_directory(finished) as folder:
+        torch.save(student.state_dict(), folder / _WEIGHTS)
+        (folder / _RESULT).write_text(json.dumps(facts, indent=2), encoding="utf-8")

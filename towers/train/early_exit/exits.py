@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,6 +42,7 @@ from towers.train.sentiment import (
     sentiment_report,
     softmax,
 )
+from towers.train.whole import whole_directory
 
 _FINISHED = "exits"
 _CHECKPOINTS = "exit-steps"
@@ -283,10 +282,6 @@ def _finished_facts(finished: Path, run: str) -> dict[str, Any] | None:
 
 def _save(model: ExitClassifier, facts: dict[str, Any], finished: Path) -> None:
     """Save the exits whole or not at all."""
-    temporary = finished.with_name(f".{finished.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    torch.save(model.state_dict(), temporary / _WEIGHTS)
-    (temporary / _RESULT).write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    shutil.rmtree(finished, ignore_errors=True)
-    temporary.rename(finished)
+    with whole_directory(finished) as folder:
+        torch.save(model.state_dict(), folder / _WEIGHTS)
+        (folder / _RESULT).write_text(json.dumps(facts, indent=2), encoding="utf-8")

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,7 +26,7 @@ import numpy as np
 import torch
 
 from towers.errors import InputError
-from towers.train.base import weights_sha256
+from towers.train.base import base_key, weights_sha256
 from towers.train.fit import prepare_work
 from towers.train.pretraining.entities import EntityFinder
 from towers.train.pretraining.marking import MarkedTexts, Marker
@@ -44,6 +42,7 @@ from towers.train.pretraining.masking import (
 from towers.train.pretraining.mlm import MaskedModel, Probe, load_masked, start_head
 from towers.train.pretraining.mlm_training import head_steps, train_masked
 from towers.train.pretraining.segment import Segmenter, count_words
+from towers.train.whole import whole_directory
 
 _FINISHED = "pretrained"
 _CHECKPOINTS = "checkpoints"
@@ -269,11 +268,9 @@ def _used(train: list[str], recipe: PretrainRecipe) -> list[str]:
 
 def _finish(loaded: MaskedModel, finished: Path, *, facts: dict[str, Any]) -> PretrainResult:
     """Save the checkpoint whole or not at all."""
-    temporary = finished.with_name(f".{finished.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    loaded.save(temporary)
-    (temporary / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
-    temporary.rename(finished)
+    with whole_directory(finished) as folder:
+        loaded.save(folder)
+        (folder / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
     return PretrainResult.load(finished)
 
 
@@ -285,6 +282,6 @@ def _fingerprint(
         data.update(text.encode() + b"\0")
     return {
         "data": data.hexdigest(),
-        "base": f"{checkpoint or 'default'}, weights {weights_sha256(checkpoint)}",
+        "base": base_key(checkpoint),
         "settings": json.dumps(asdict(recipe), sort_keys=True),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from towers.train.cli import Resume, Work
 from towers.train.pretraining.marking import CLASSES
 from towers.train.pretraining.masking import MaskRecipe, parse_masks
 from towers.train.pretraining.pretrain import FACTS, PretrainRecipe, PretrainResult, pretrain
+from towers.train.whole import check_replaceable, whole_directory
 
 _DEFAULTS = PretrainRecipe()
 
@@ -72,7 +72,8 @@ def pretrain_command(
     replace: Annotated[bool, typer.Option("--replace", help="Replace the checkpoint in OUT.")] = False,
 ) -> None:
     """Train a checkpoint further on your own texts by masked words; fine-tune or distil it afterwards."""
-    _check_target(out, replace=replace)
+    made_here = "checkpoint made by `dualtower pretrain`"
+    check_replaceable(out, what=made_here, marker=FACTS, replace=replace)
     listed = tuple(_values(entities, ["entity"])) if entities else ()
     recipe = PretrainRecipe(
         steps=steps,
@@ -88,7 +89,8 @@ def pretrain_command(
     texts = [text for path in files for text in _values(path, column or ["text"])]
     folder = work or out.with_name(f".{out.name}.work")
     made = pretrain(base, texts, recipe=recipe, work=folder, resume=resume)
-    _publish(made.directory, out)
+    with whole_directory(out) as copy:
+        shutil.copytree(made.directory, copy, dirs_exist_ok=True)
     if work is None:
         shutil.rmtree(folder)
     result = PretrainResult.load(out)
@@ -132,25 +134,6 @@ def _values(path: Path, columns: list[str]) -> Iterable[str]:
                 )
             if value and value.strip():
                 yield value
-
-
-def _check_target(out: Path, *, replace: bool) -> None:
-    """Refuse a target before hours are spent on what would go into it."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / FACTS).is_file():
-        raise InputError(f"{out} exists and was not made by this command. Choose another directory.")
-    if not replace:
-        raise InputError(f"{out} already holds a checkpoint. Choose another directory, or pass --replace.")
-
-
-def _publish(made: Path, out: Path) -> None:
-    """Copy the finished checkpoint to its place, whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.copytree(made, temporary)
-    shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
 
 
 def _summary(result: PretrainResult) -> dict[str, Any]:

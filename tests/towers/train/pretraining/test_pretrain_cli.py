@@ -84,7 +84,12 @@ def test_tables_give_texts_from_the_columns_that_are_named(
         ("a.txt", "red\n", ["--masks", "words=1"], "found the masks 'words=1'"),
         ("a.txt", "red\n", ["--masks", "whole=-1"], "found whole = -1.0"),
         ("a.txt", "red\n", [], "found 1 different texts"),
-        ("a.txt", "red\n", ["--out", "."], "was not made by this command"),
+        (
+            "a.txt",
+            "red\n",
+            ["--out", "."],
+            "is no checkpoint made by `dualtower pretrain`; nothing was written",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_told(
