@@ -62,7 +62,7 @@ def compose(
     in_use = InUse(opener.without_release())
     follower = Follower(settings.releases, in_use, opener.open, metrics, retry_s=settings.release_retry_s)
     work = Work(workers=settings.workers, queue=settings.queue)
-    return State(settings, bundle, metrics, queries, in_use, follower, work, Keys(settings), guard)
+    return State(settings, bundle, metrics, queries, in_use, follower, work, Keys(settings), guard, common)
 
 
 def open_state(settings: Settings, *, metrics: Metrics | None = None, common: Path | None = None) -> State:

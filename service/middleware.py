@@ -46,7 +46,8 @@ def surroundings(state: State) -> list[Middleware]:
     if state.keys.wanted:
         around.append(Middleware(RequireKey, state))
     if settings.rate_limit is not None:
-        around.append(Middleware(LimitRate, state, Limiter(settings.rate_limit, settings.rate_burst)))
+        limiter = Limiter(settings.rate_limit, settings.rate_burst, directory=state.common)
+        around.append(Middleware(LimitRate, state, limiter))
     return around
 
 

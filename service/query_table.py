@@ -7,13 +7,13 @@ checksum and counts as missing.
 
 from __future__ import annotations
 
-import mmap
 import os
-import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
+
+from service.shared_file import mapped
 
 NEIGHBOURS = 8
 DIGEST = 32
@@ -34,18 +34,8 @@ class QueryTable:
 
     def __init__(self, path: Path, *, size: int, dim: int) -> None:
         self._slot, self._groups = _layout(size, dim)
-        bytes_needed = table_bytes(size, dim)
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if sys.platform == "linux":
-                os.posix_fallocate(
-                    file, 0, bytes_needed
-                )  # a full disk is found now, and not by a signal later
-            else:
-                os.ftruncate(file, bytes_needed)
-            self._bytes = mmap.mmap(file, bytes_needed)
-        finally:
-            os.close(file)
+        file, self._bytes = mapped(path, table_bytes(size, dim))
+        os.close(file)
 
     def get(self, query_id: str) -> np.ndarray | None:
         """The vector (dim,) under an id, or None."""

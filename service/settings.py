@@ -61,8 +61,8 @@ class Settings(BaseSettings):
     rate_limit: float | None = Field(
         None,
         gt=0,
-        description="requests per second of one key, or of all where there are no keys, counted in each process; "
-        "unset: no limit",
+        description="requests per second of one key, or of all where there are no keys, on this machine; unset: "
+        "no limit",
     )
     rate_burst: int = Field(
         20, ge=1, description="requests that a key may send at once before the rate limit holds it back"

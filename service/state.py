@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Any
 
 from service.follow import Follower
@@ -31,7 +32,10 @@ class Reason:
 
 @dataclass
 class State:
-    """The parts that routes use. compose.py puts the real ones together; tests bring small fakes."""
+    """The parts that routes use. compose.py puts the real ones together; tests bring small fakes.
+
+    `common` is the directory of what several processes share, None for a process alone.
+    """
 
     settings: Settings
     bundle: Bundle
@@ -42,6 +46,7 @@ class State:
     work: Work
     keys: Keys
     guard: RedisGuard | None = None
+    common: Path | None = None
     draining: bool = field(default=False, init=False)
 
     def not_ready(self, *, full: bool = True) -> list[str]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,3 +48,18 @@ def test_never_more_than_the_burst_and_the_rate_allow(pauses: list[float], rate:
         clock.now += pause
         passed += limiter.wait_s("a") == 0
     assert passed <= burst + rate * clock.now + 1e-6
+
+
+def passed(directory: Path, tries: int) -> int:
+    """How many of the tries a process of its own gets through."""
+    limiter = Limiter(0.001, 40, directory=directory)
+    return sum(limiter.wait_s("a") == 0 for _ in range(tries))
+
+
+def test_processes_count_together(tmp_path: Path) -> None:
+    """Three that hurry at the same time get one burst between them; another name has its own, and so has a lone one."""
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        assert sum(pool.starmap(passed, [(tmp_path, 300)] * 3)) == 40
+    assert Limiter(0.001, 40, directory=tmp_path).wait_s("a") > 0
+    assert Limiter(0.001, 40, directory=tmp_path).wait_s("b") == 0
+    assert Limiter(0.001, 40).wait_s("a") == 0

@@ -222,3 +222,14 @@ def test_bad_settings_start_no_process(given: dict[str, str], said: str, tmp_pat
     assert done.returncode != 0
     assert errors.count(said) == 1
     assert "Traceback" not in errors
+
+
+def test_a_rate_limit_is_that_of_all_processes(releases: tuple[Path, str, str]) -> None:
+    """Requests on connections of their own, which both processes get: a burst of six passes, whoever is asked."""
+    with Served(releases[0], processes=COUNT, rate_limit=0.001, rate_burst=6) as server:
+        found = []
+        for _ in range(12):
+            with server.connect() as client:
+                found.append(search(client, query="red shoe", k=1)[0])
+        assert sorted(found) == [200] * 6 + [429] * 6
+        assert set(places(server)) == set(range(COUNT))
