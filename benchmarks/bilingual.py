@@ -28,25 +28,37 @@ The BiLSTM takes minutes to train and is kept in the folder given with --work. T
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
-from benchmarks.character_lstm import PAIRS, CharacterTower, made_bilstm
-from benchmarks.common import ROOT, Report, data_file, data_folder, opened, option_parser, parse, run, sample
+from benchmarks.character_lstm import PAIRS, made_bilstm
+from benchmarks.common import ROOT, Report, data_file, data_folder, opened, option_parser, parse, run
+from benchmarks.contenders import (
+    CONTENDERS,
+    COSINE,
+    ORIGINAL,
+    SCORE,
+    SHORT,
+    Rivals,
+    Scores,
+    Vectors,
+    bundle_scores,
+    fitted_bags,
+    shortened,
+)
+from benchmarks.decisions import crosswise, first_half, grade_cuts, match_cut
 from benchmarks.held_out import add_recipe_option, held_out_pairs, split_sentiment
 from benchmarks.original import Original
+from benchmarks.sentiment_sets import QUICK, sentiment
 from towers import Bundle, metrics
 from towers.bundle import LAYOUT
 from towers.evaluate import K, default_positive_from
-from towers.labelled import Pairs, Texts, read_pairs, read_texts
-from towers.sentiment import LABELS
+from towers.labelled import Pairs, read_pairs
 from towers.tables import read_rows
 from towers.train.bilingual.labelled import labelled_lessons, shared_out
 from towers.train.bilingual.material import is_chinese, read_texts_of, read_triples
@@ -60,28 +72,11 @@ WHOLE_PAIRS = {
     "stsb_dev of CSTS, all": "match/zh/stsb_dev.jsonl.gz",  # for academic use: measured on, never trained on
     "stsb_dev, all": "match/en/stsb_dev.jsonl.gz",
 }
-WHOLE_TEXTS = {
-    "sst2_dev": "sentiment/en/sst2_dev.jsonl.gz",
-    "sst5_dev": "sentiment/en/sst5_dev.jsonl.gz",
-    "smp2020_dev": "sentiment/zh/smp2020_dev.jsonl.gz",
-    "douban_book_dev": "sentiment/zh/douban_book_dev.jsonl.gz",
-}
 PARALLEL = "text/parallel/news_en_zh.jsonl.gz"
 COLUMNS = ("query", "title", "negative", "text")  # of the recipe's files that hold texts
 POSITIVE_FROM = {"qbqtc": 1.0}  # 1: somewhat relevant; elsewhere the upper half of the labels is positive
 DECIDED = ("lcqmc_dev", "qqp_dev")
 GRADED = "qbqtc"
-BAG, BILSTM, ORIGINAL = "bag", "BiLSTM", "fp32 original"
-COSINE, SHORT, SCORE = "cosine", "cosine of 128", "score"
-CONTENDERS = (BAG, BILSTM, ORIGINAL, COSINE, SHORT, SCORE)
-SHORT_DIM = 128  # short_dim of the recipe
-REGRESSION_TEXTS = 20_000
-MOST_TEXTS = 2000  # of a whole set of texts
-QUICK = 60  # rows of each set
-
-Scores = NDArray[np.float64]
-Vectors = NDArray[np.float32]
-Encode = Callable[[Sequence[str]], Vectors]
 
 
 def main() -> None:
@@ -225,84 +220,6 @@ def without_known(pairs: Pairs, known: set[str]) -> Pairs:
     return rows_of(pairs, rows)
 
 
-# Contenders.
-
-
-@dataclass(frozen=True)
-class Rivals:
-    """What the bundle is compared with.
-
-    Attributes:
-        bags: TF-IDF for Chinese (True) and for other pairs (False), where there were any to fit it to.
-        bilstm: Knows Chinese; None where there was nothing to learn.
-        original: The fp32 original.
-    """
-
-    bags: Mapping[bool, TfidfVectorizer]
-    bilstm: CharacterTower | None
-    original: Original
-
-    def scores(self, pairs: Pairs) -> dict[str, Scores]:
-        """The scores (n,) of each rival that knows the pairs' language, by its name."""
-        chinese = is_chinese(pairs.queries[:200])
-        found: dict[str, Scores] = {}
-        if chinese in self.bags:
-            found[BAG] = bag_cosines(self.bags[chinese], pairs)
-        if chinese and self.bilstm is not None:
-            found[BILSTM] = cosines(*pair_vectors(pairs, self.bilstm.encode, self.bilstm.encode))
-        return found | {ORIGINAL: cosines(*pair_vectors(pairs, self.original.encode, self.original.encode))}
-
-
-def fitted_bags(training: Sequence[PairSet]) -> dict[bool, TfidfVectorizer]:
-    """TF-IDF of characters and neighbouring two of them in Chinese, of words elsewhere, for languages that occur."""
-    texts: dict[bool, list[str]] = {}
-    for pairs in training:
-        texts.setdefault(is_chinese(pairs.queries[:200]), []).extend([*pairs.queries, *pairs.titles])
-    bags = {True: TfidfVectorizer(analyzer="char", ngram_range=(1, 2)), False: TfidfVectorizer()}
-    return {chinese: bags[chinese].fit(of_language) for chinese, of_language in texts.items()}
-
-
-def bag_cosines(bag: TfidfVectorizer, pairs: Pairs) -> Scores:
-    """Cosines (n,) of TF-IDF vectors; 0 where a text has nothing that the bag knows."""
-    queries, titles = bag.transform(pairs.queries), bag.transform(pairs.titles)
-    return np.asarray(queries.multiply(titles).sum(axis=1), np.float64).ravel()
-
-
-def bundle_scores(bundle: Bundle, pairs: Pairs) -> dict[str, Scores]:
-    """Cosines, cosines of shortened vectors and the scorer's probabilities, each (n,)."""
-    queries, titles = pair_vectors(pairs, bundle.encode_queries, bundle.encode_titles)
-    scores = np.empty(len(queries))
-    groups = np.unique(np.array(pairs.queries), return_inverse=True)[1]
-    by_query = np.argsort(groups, kind="stable")
-    for rows in np.split(by_query, np.flatnonzero(np.diff(groups[by_query])) + 1):
-        scores[rows] = bundle.score(queries[rows[0]], titles[rows])
-    return {
-        COSINE: cosines(queries, titles),
-        SHORT: cosines(shortened(queries), shortened(titles)),
-        SCORE: scores,
-    }
-
-
-def pair_vectors(pairs: Pairs, of_queries: Encode, of_titles: Encode) -> tuple[Vectors, Vectors]:
-    """The vectors (n, dim) of the queries and of the titles; each different text is encoded once."""
-    sides = []
-    for texts, encode in ((pairs.queries, of_queries), (pairs.titles, of_titles)):
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        sides.append(encode(list(places))[[places[text] for text in texts]])
-    return sides[0], sides[1]
-
-
-def shortened(vectors: Vectors) -> Vectors:
-    """The first 128 numbers of vectors (n, dim), of length 1 again."""
-    short = vectors[:, :SHORT_DIM]
-    return np.asarray(short / np.linalg.norm(short, axis=1, keepdims=True), np.float32)
-
-
-def cosines(queries: Vectors, titles: Vectors) -> Scores:
-    """The inner products (n,) of two times n vectors, row by row."""
-    return np.einsum("ij,ij->i", queries, titles).astype(np.float64)
-
-
 # Tables of pairs.
 
 
@@ -360,45 +277,6 @@ def decided(test: Test, scores: Mapping[str, Scores]) -> tuple[str, dict[str, fl
     return "accuracy", {name: metrics.accuracy(match, x) for name, x in found.items()}
 
 
-def first_half(queries: Sequence[str]) -> NDArray[np.bool_]:
-    """(n,) whether a pair's query is in the first half of the different queries, drawn at random, always the same."""
-    groups = np.unique(np.array(queries), return_inverse=True)[1]
-    count = int(groups.max()) + 1
-    return np.asarray(np.random.default_rng(0).permutation(count)[groups] < (count + 1) // 2)
-
-
-def crosswise(
-    labels: NDArray[np.int64],
-    scores: Scores,
-    half: NDArray[np.bool_],
-    choose: Callable[[NDArray[np.int64], Scores], Sequence[float]],
-) -> NDArray[np.int64]:
-    """Labels 0, 1, … (n,) that scores give: how many thresholds they reach, each half with those of the other."""
-    found = np.empty(len(labels), np.int64)
-    for chosen_on, used_on in ((half, ~half), (~half, half)):
-        found[used_on] = np.digitize(scores[used_on], choose(labels[chosen_on], scores[chosen_on]))
-    return found
-
-
-def match_cut(labels: NDArray[np.int64], scores: Scores) -> list[float]:
-    """The threshold of the highest accuracy."""
-    return [metrics.best_threshold(labels, scores)[0]]
-
-
-def grade_cuts(grades: NDArray[np.int64], scores: Scores, *, most: int = 200) -> list[float]:
-    """The two thresholds of the highest macro-F1 of the grades 0, 1 and 2, of some 200 quantiles of the scores."""
-    cuts = np.unique(np.quantile(scores, np.linspace(0, 1, most + 1)))
-    below = np.stack([np.searchsorted(np.sort(scores[grades == grade]), cuts) for grade in range(3)])
-    sizes = np.bincount(grades, minlength=3)
-    low, high = np.triu_indices(len(cuts))
-    hits = np.stack([below[0, low], below[1, high] - below[1, low], sizes[2] - below[2, high]])
-    all_below = below.sum(axis=0)
-    given = np.stack([all_below[low], all_below[high] - all_below[low], sizes.sum() - all_below[high]])
-    f1 = (2 * hits / np.maximum(sizes[:, None] + given, 1)).mean(axis=0)
-    best = int(f1.argmax())
-    return [float(cuts[low[best]]), float(cuts[high[best]])]
-
-
 # Languages together.
 
 
@@ -429,76 +307,6 @@ def languages_together(
 def nearest_is_own(queries: Vectors, titles: Vectors) -> float:
     """The share of n queries (n, dim) whose nearest of n titles (n, dim) is the one of the same row."""
     return float(((queries @ titles.T).argmax(axis=1) == np.arange(len(queries))).mean())
-
-
-# Sentiment.
-
-
-def sentiment(
-    report: Report,
-    options: argparse.Namespace,
-    bundle: Bundle,
-    split: tuple[Texts, dict[str, Texts]],
-    known: set[str],
-) -> dict[str, Any]:
-    """The head and a logistic regression on each set of texts; `split` is from `split_sentiment`."""
-    train, held_out = split
-    tests = {f"{name}, held out": texts for name, texts in held_out.items() if texts.texts}
-    tests |= {f"{name}, all": whole_texts(options, file, known) for name, file in WHOLE_TEXTS.items()}
-    if options.quick:
-        tests = {name: drawn(texts, QUICK) for name, texts in tests.items()}
-    learned = drawn(train, 5 * QUICK if options.quick else REGRESSION_TEXTS)
-    regression = LogisticRegression(class_weight="balanced", max_iter=1000)
-    regression.fit(bundle.encode_titles(learned.texts), learned.labels)
-    contenders: dict[str, Callable[[list[str]], Any]] = {
-        "logistic regression on vectors": lambda texts: regression.predict_proba(bundle.encode_titles(texts)),
-        "dualtower head": bundle.sentiment,
-    }
-    measured: dict[str, Any] = {"regression_texts": len(learned.texts)}
-    rows = []
-    for test, data in tests.items():
-        for name, classify in contenders.items():
-            found = sentiment_values(data.labels, np.asarray(classify(data.texts)))
-            measured.setdefault(test, {"texts": len(data.texts)})[name] = found
-            values = (f"{found[key]:.4f}" if key in found else "" for key in SENTIMENT_METRICS)
-            rows.append((test, name, f"{len(data.texts):,}", *values))
-    report.table("Sentiment", ("texts", "", "number", *SENTIMENT_METRICS.values()), rows)
-    return measured
-
-
-SENTIMENT_METRICS = {
-    "accuracy": "accuracy",
-    "macro_recall": "macro recall",
-    "two_way_accuracy": "positive or negative",
-}
-
-
-def whole_texts(options: argparse.Namespace, file: str, known: set[str]) -> Texts:
-    """A set of texts without the known ones, or a sample of it."""
-    data = read_texts(data_file(options, file))
-    rows = [i for i, text in enumerate(data.texts) if text_key(text) not in known]
-    return drawn(Texts([data.texts[i] for i in rows], data.labels[rows]), MOST_TEXTS)
-
-
-def drawn(texts: Texts, most: int) -> Texts:
-    """A sample of texts, the same one every time; all of them, in another order, when there are fewer."""
-    rows = sample(range(len(texts.texts)), most)
-    return Texts([texts.texts[i] for i in rows], texts.labels[rows])
-
-
-def sentiment_values(labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]]) -> dict[str, float]:
-    """Accuracy, and macro recall of three classes or, without neutral texts, accuracy of positive against negative.
-
-    Args:
-        labels: (n,) of -1, 0, 1.
-        probabilities: (n, 3) of -1, 0, 1.
-    """
-    predictions = np.take(LABELS, probabilities.argmax(axis=1))
-    found = {"accuracy": metrics.accuracy(labels, predictions)}
-    if (labels == 0).any():
-        return found | {"macro_recall": metrics.macro_recall(labels, predictions)}
-    signs = np.where(probabilities[:, 2] > probabilities[:, 0], 1, -1)
-    return found | {"two_way_accuracy": metrics.accuracy(labels, signs)}
 
 
 # Size.

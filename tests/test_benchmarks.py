@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import bilingual, character_lstm, common, render
+from benchmarks import bilingual, character_lstm, common, contenders, decisions, render, sentiment_sets
 from benchmarks.common import Report, data_file, data_folder, rounds, times
 from towers import Bundle, metrics
 from towers.evaluate import score_pairs
@@ -37,17 +37,12 @@ def test_the_pages_tables_are_those_of_the_results() -> None:
 
 def test_every_benchmark_has_a_section() -> None:
     """A script that is added without its markers would never show its tables."""
-    helpers = {
-        "__init__",
-        "common",
-        "machine",
-        "original",
-        "held_out",
-        "exit_heads",
-        "character_lstm",
-        "render",
-    }
-    scripts = {path.stem for path in render.README.parent.glob("*.py")} - helpers
+    scripts = {
+        path.stem
+        for path in render.README.parent.glob("*.py")
+        if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+    } - {"render"}
+    assert {"titles", "bilingual", "techniques"} <= scripts
     text = render.README.read_text(encoding="utf-8")
     assert {name for name in scripts if f"<!-- results of {name} -->" in text} == scripts
 
@@ -121,14 +116,14 @@ def test_thresholds_are_chosen_on_one_half_and_used_on_the_other() -> None:
     half = np.array(
         [True, True, False, False, False]
     )  # the best thresholds: 0.5 of the first, 0.25 of the second
-    found = bilingual.crosswise(labels, scores, half, bilingual.match_cut)
+    found = decisions.crosswise(labels, scores, half, decisions.match_cut)
     np.testing.assert_array_equal(found, [0, 1, 0, 1, 0])
 
 
 def test_a_query_is_on_one_side_of_the_halves() -> None:
     """Pairs of one query never choose and use the same threshold; the halves are of one size."""
     queries = [f"query {i % 10}" for i in range(40)]
-    half = bilingual.first_half(queries)
+    half = decisions.first_half(queries)
     sides = {query: set(half[[q == query for q in queries]]) for query in queries}
     assert all(len(side) == 1 for side in sides.values())
     assert half.sum() == 20
@@ -146,9 +141,9 @@ def test_grades_are_cut_where_macro_f1_is_highest() -> None:
         for high in values[values >= low]
         if set(np.digitize(scores, [low, high])) | set(grades) == {0, 1, 2}
     )
-    found = metrics.macro_f1(grades, np.digitize(scores, bilingual.grade_cuts(grades, scores)))
+    found = metrics.macro_f1(grades, np.digitize(scores, decisions.grade_cuts(grades, scores)))
     assert found == pytest.approx(best)
-    perfect = bilingual.grade_cuts(grades, grades.astype(float))
+    perfect = decisions.grade_cuts(grades, grades.astype(float))
     np.testing.assert_array_equal(np.digitize(grades, perfect), grades)
 
 
@@ -161,9 +156,9 @@ def test_a_translation_is_found_when_nothing_is_nearer() -> None:
 def test_neutral_answers_are_wrong_where_no_text_is_neutral() -> None:
     """Three-way and two-way accuracy differ by the neutral answers; sets with neutral texts have macro recall."""
     probabilities = np.array([[0.1, 0.2, 0.7], [0.3, 0.6, 0.1], [0.2, 0.5, 0.3]])
-    two = bilingual.sentiment_values(np.array([1, -1, -1]), probabilities)
+    two = sentiment_sets.sentiment_values(np.array([1, -1, -1]), probabilities)
     assert two == pytest.approx({"accuracy": 1 / 3, "two_way_accuracy": 2 / 3})
-    three = bilingual.sentiment_values(np.array([1, 0, -1]), probabilities)
+    three = sentiment_sets.sentiment_values(np.array([1, 0, -1]), probabilities)
     assert three == pytest.approx({"accuracy": 2 / 3, "macro_recall": 2 / 3})
 
 
@@ -172,11 +167,11 @@ def test_a_bundles_scores_are_those_of_evaluate(tiny_bundle: Bundle) -> None:
     pairs = Pairs(
         ["red shoes", "chair", "red shoes"], ["shoes", "a chair", "lamp"], np.array([1.0, 1.0, 0.0])
     )
-    found = bilingual.bundle_scores(tiny_bundle, pairs)
+    found = contenders.bundle_scores(tiny_bundle, pairs)
     scores, cosines, _ = score_pairs(tiny_bundle, pairs)
-    np.testing.assert_allclose(found[bilingual.SCORE], scores, atol=1e-5)
-    np.testing.assert_allclose(found[bilingual.COSINE], cosines, atol=1e-5)
-    np.testing.assert_allclose(found[bilingual.SHORT], cosines, atol=1e-5)
+    np.testing.assert_allclose(found[contenders.SCORE], scores, atol=1e-5)
+    np.testing.assert_allclose(found[contenders.COSINE], cosines, atol=1e-5)
+    np.testing.assert_allclose(found[contenders.SHORT], cosines, atol=1e-5)
 
 
 def test_pairs_with_a_text_that_was_trained_on_are_left_out() -> None:

@@ -33,13 +33,13 @@ TESTS = {
     "keys": [
         "test_keys.py",
         "test_middleware.py::TestKeys",
-        "test_routes.py::TestKey",
+        "test_refusals.py::TestKey",
     ],
     "secrets": [
         "test_middleware.py::test_no_secret_is_told",
         "test_middleware.py::TestRequestIds",
         "test_settings.py::test_secrets_are_not_shown",
-        "test_routes.py::TestRefusals::test_the_input_is_not_repeated",
+        "test_refusals.py::TestRefusals::test_the_input_is_not_repeated",
         "test_routes.py::TestHealth::test_info",
         "test_routes.py::test_log_lines_hold_no_texts",
         "test_telemetry.py",
